@@ -1,0 +1,1 @@
+"""Accordion: adaptive-bitrate streaming for neural networks."""

@@ -1,0 +1,34 @@
+"""The exit codes are part of the contract: scripts branch on them."""
+
+import pytest
+
+from accordion import errors
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.AccordionError, 1),
+        (errors.TransferError, 1),
+        (errors.StorageError, 1),
+        (errors.TrainingError, 1),
+        (errors.UsageError, 2),
+        (errors.UnmeetableError, 3),
+        (errors.FormatError, 4),
+        (errors.DigestError, 4),
+        (errors.SignatureError, 4),
+    ],
+)
+def test_exit_code(kind: type[errors.AccordionError], code: int) -> None:
+    assert kind.exit_code == code
+
+
+def test_every_public_error_is_in_the_tree_and_in_the_drawing() -> None:
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), errors.AccordionError)
+        assert name in (errors.__doc__ or "")
+
+
+def test_unmeetable_names_the_limit_and_the_nearest_plan() -> None:
+    error = errors.UnmeetableError("no", limit="max_bytes", nearest={"configuration": 0})
+    assert (error.limit, error.nearest) == ("max_bytes", {"configuration": 0})
