@@ -1,0 +1,153 @@
+"""The CIFAR ResNets of the paper: depth 6n+2, three stages of n equal blocks, no parameters between the stages.
+
+After He et al., Deep Residual Learning for Image Recognition (2015), section 4.2, with the stages joined by average pooling and
+zero-padded channels (Ayed et al., Accordion), so that every block of a stage has the same shape and any can be skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accordion.elastic.order import Stages
+from accordion.errors import UsageError
+
+__all__ = ["CifarResNet", "closed_form_macs"]
+
+
+class Normalise(nn.Module):
+    """Pictures in 0..1 to zero mean and unit variance by channel, so that the network takes plain RGB."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1.0 / torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("shift", -(torch.tensor(mean) / torch.tensor(std)).view(1, -1, 1, 1))
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        return x_bchw * self.scale + self.shift
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions around an identity shortcut: [b, width, h, w] → the same shape."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        inner = F.relu(self.norm1(self.conv1(x_bchw)), inplace=True)
+        return F.relu(self.norm2(self.conv2(inner)) + x_bchw, inplace=True)
+
+
+class Join(nn.Module):
+    """Between two stages: halves the picture by average pooling, fills up the channels with zeros. No parameters."""
+
+    def __init__(self, added_channels: int) -> None:
+        super().__init__()
+        self.added_channels = added_channels
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        return F.pad(F.avg_pool2d(x_bchw, 2), (0, 0, 0, 0, 0, self.added_channels))
+
+
+class Head(nn.Module):
+    """Global average pooling and one linear layer: [b, width, h, w] → logits [b, classes]."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, classes)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x_bchw.mean(dim=(2, 3)))
+        return logits
+
+
+class CifarResNet(nn.Module):
+    """Pictures [b, in_channels, h, w] in 0..1 → logits [b, classes]; h and w divisible by 4.
+
+    `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        classes: int,
+        *,
+        widths: tuple[int, int, int] = (16, 32, 64),
+        in_channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        zero_init_last_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise UsageError(f"a CIFAR ResNet has depth 6n+2 (8, 14, 20, …, 56, 110); {depth} is not")
+        self.depth = depth
+        blocks = (depth - 2) // 6
+        self.normalise = Normalise(mean or [0.0] * in_channels, std or [1.0] * in_channels)
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        )
+        self.stage1 = nn.Sequential(*(BasicBlock(widths[0]) for _ in range(blocks)))
+        self.join1 = Join(widths[1] - widths[0])
+        self.stage2 = nn.Sequential(*(BasicBlock(widths[1]) for _ in range(blocks)))
+        self.join2 = Join(widths[2] - widths[1])
+        self.stage3 = nn.Sequential(*(BasicBlock(widths[2]) for _ in range(blocks)))
+        self.head = Head(widths[2], classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif zero_init_last_norm and isinstance(module, BasicBlock):
+                nn.init.zeros_(module.norm2.weight)
+
+    @property
+    def stages(self) -> Stages:
+        """The names of the skippable blocks, by stage."""
+        return tuple(
+            tuple(f"{stage}.{name}" for name, _ in getattr(self, stage).named_children())
+            for stage in ("stage1", "stage2", "stage3")
+        )
+
+    def chain(self) -> list[nn.Module]:
+        """The forward pass as a list of steps (see `accordion.elastic.network.Chain`)."""
+        return [
+            self.normalise,
+            self.stem,
+            *self.stage1,
+            self.join1,
+            *self.stage2,
+            self.join2,
+            *self.stage3,
+            self.head,
+        ]
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        for step in self.chain():
+            x_bchw = step(x_bchw)
+        return x_bchw
+
+
+def closed_form_macs(
+    by_stage: Sequence[int],
+    classes: int,
+    *,
+    size: int = 32,
+    in_channels: int = 3,
+    widths: tuple[int, int, int] = (16, 32, 64),
+) -> int:
+    """Multiply-accumulates of the convolutions and the linear layer for one picture of `size` × `size`."""
+    macs = 9 * in_channels * widths[0] * size**2 + widths[2] * classes
+    for stage, (count, width) in enumerate(zip(by_stage, widths, strict=True)):
+        macs += count * 2 * 9 * width**2 * (size >> stage) ** 2
+    return macs

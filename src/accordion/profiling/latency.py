@@ -1,0 +1,93 @@
+"""How long one inference takes on this machine, in ONNX Runtime as a device would run it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from accordion.errors import FormatError
+
+__all__ = ["Latency", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds of one inference: the median of `runs`, and the 10th and 90th percentile."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+    threads: int
+    machine: str
+    runtime: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The ladder's field `latency_s`."""
+        return {
+            "median": self.median,
+            "low": self.low,
+            "high": self.high,
+            "runs": self.runs,
+            "threads": self.threads,
+            "machine": self.machine,
+            "runtime": self.runtime,
+        }
+
+
+def measure(
+    model: Path | bytes,
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    runs: int = 30,
+    warmup: int = 3,
+    budget_s: float = 0.5,
+    threads: int = 1,
+) -> Latency:
+    """Times `model` (a path, or the bytes of a model with its weights inside) on `feeds`.
+
+    Stops after `runs` inferences, or once `budget_s` has passed and at least five are done. One thread by default: figures of several
+    threads depend on what else the machine does.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise FormatError(f"ONNX Runtime can't load the model: {str(error).splitlines()[0]}") from error
+    for _ in range(warmup):
+        session.run(None, dict(feeds))
+    seconds: list[float] = []
+    begin = time.perf_counter()
+    while len(seconds) < runs and (len(seconds) < 5 or time.perf_counter() - begin < budget_s):
+        start = time.perf_counter()
+        session.run(None, dict(feeds))
+        seconds.append(time.perf_counter() - start)
+    low, median, high = (float(value) for value in np.quantile(seconds, (0.1, 0.5, 0.9)))
+    return Latency(median, low, high, len(seconds), threads, machine_name(), f"onnxruntime {onnxruntime.__version__} CPU")
+
+
+def machine_name() -> str:
+    """The processor in words, and how many of its cores this process may use."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux: the platform's own word must do
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{model}, {cores} cores"

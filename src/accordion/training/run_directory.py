@@ -1,0 +1,126 @@
+"""The run directory: what was asked, how it went, where it stands, what came out. Every file is replaced whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from accordion.errors import FormatError, StorageError, TrainingError, UsageError
+
+__all__ = ["RunDirectory"]
+
+
+class RunDirectory:
+    """Files of one training: `run.json`, `metrics.jsonl`, `checkpoint.pt`, `weights.safetensors`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def settings_path(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second training out; the lock goes with the process, however it ends."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise StorageError(f"can't write the run directory {self.path}: {error.strerror}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TrainingError(f"another training is running in {self.path}") from error
+            yield
+
+    def read_settings(self) -> dict[str, Any]:
+        """What `run.json` says; UsageError if this is no run directory."""
+        try:
+            settings = json.loads(self.settings_path.read_text())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UsageError(f"{self.path} is not a run directory: it has no run.json") from error
+        except OSError as error:
+            raise StorageError(f"can't read {self.settings_path}: {error.strerror}") from error
+        except ValueError as error:
+            raise FormatError(f"{self.settings_path} is not JSON: {error}") from error
+        if not isinstance(settings, dict):
+            raise FormatError(f"{self.settings_path} does not hold a JSON object")
+        return settings
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        self._replace(self.settings_path, json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """All epochs so far, one JSON object a line."""
+        self._replace(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def read_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None."""
+        if not self.checkpoint_path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises whatever the damaged bytes provoke
+            raise FormatError(f"{self.checkpoint_path} can't be read: {error}") from error
+        return state
+
+    def write_checkpoint(self, state: dict[str, Any]) -> None:
+        partial = self.checkpoint_path.with_suffix(".part")
+        try:
+            with partial.open("wb") as stream:
+                torch.save(state, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(self.checkpoint_path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"can't write {self.checkpoint_path}: {error}") from error
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """The trained weights; UsageError if the training has not finished."""
+        if not self.weights_path.exists():
+            raise UsageError(f"{self.path} has no trained weights yet: finish it with `accordion train`")
+        try:
+            weights: dict[str, Tensor] = load_file(self.weights_path)
+        except (OSError, SafetensorError) as error:
+            raise FormatError(f"{self.weights_path} is not a safetensors file: {error}") from error
+        return weights
+
+    def write_weights(self, state: dict[str, Tensor]) -> None:
+        self._replace(self.weights_path, save({name: tensor.contiguous() for name, tensor in state.items()}))
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        partial = path.with_name(path.name + ".part")
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"can't write {path}: {error.strerror}") from error
