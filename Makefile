@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: test lint clean
+.PHONY: demo test lint clean
+demo: $(READY)
+	$(VENV)/bin/accordion demo
+
 test: $(READY)
 	$(VENV)/bin/python -m pytest
 
@@ -11,9 +14,10 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist demo-output
 
 # torch goes in first and by name: a plain `torch` fetches several GB of CUDA libraries on some platforms.
 $(READY): pyproject.toml

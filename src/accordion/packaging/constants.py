@@ -21,8 +21,8 @@ SMALL_BYTES = 1024
 def fold_constants(graph: Graph, pool: Pool) -> None:
     """Replaces operators whose inputs are all constant by their result, and aliases of constants by the constant.
 
-    A result larger than `SMALL_BYTES` is taken only if it costs no more bytes than what it replaces: an expanded constant would have
-    to be delivered, and a transposed weight that is also read as it is would be delivered twice.
+    A result larger than `SMALL_BYTES` is taken only if it costs no more bytes than what it replaces: an expanded constant would
+    have to be delivered, and a transposed weight that is also read as it is would be delivered twice.
     """
     renamed: dict[str, str] = {}
     uses = graph.uses()

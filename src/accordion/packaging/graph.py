@@ -62,17 +62,21 @@ class Graph:
         self.nodes = kept[::-1]
         self.tensors = {name: array for name, array in self.tensors.items() if name in read}
 
-    def rename_reads(self, renamed: dict[str, str]) -> None:
-        """Lets every node read `renamed[name]` where it read `name`."""
-        for node in self.nodes:
-            if any(name in renamed for name in node.input):
-                names = [renamed.get(name, name) for name in node.input]
-                del node.input[:]
-                node.input.extend(names)
+    def add(self, name: str, array: Array) -> str:
+        """Adds a tensor under `name`, or under the next free name after it if that has other content; returns the name taken."""
+        taken, count = name, 1
+        while taken in self.tensors and self.tensors[taken] is not array:
+            count += 1
+            taken = f"{name}.{count}"
+        self.tensors[taken] = array
+        return taken
 
 
 def parse(model: bytes, pool: Pool) -> Graph:
-    """The graph of an exported model. FormatError if these bytes are no ONNX model; UsageError if it needs what a package can't carry."""
+    """The graph of an exported model, its tensors interned in `pool`.
+
+    FormatError if these bytes are no ONNX model; UsageError if it needs what a package can't carry.
+    """
     try:
         proto = onnx.load_from_string(model)
     except Exception as error:  # protobuf's own DecodeError has no public home

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +59,12 @@ def fold_norms(graphs: Sequence[Graph], pool: Pool) -> None:
                     if name in graph.tensors:
                         uses.setdefault(id(graph.tensors[name]), set()).add("as it is")
     for graph, found in zip(graphs, pairs, strict=True):
+        reads = graph.uses()
+        replaced: dict[int, list[onnx.NodeProto]] = {}
         for pair in found:
-            if len(uses[id(pair.weight)]) == 1:
-                _fold(graph, pair, pool)
-            else:
-                _split(graph, pair, pool)
+            one_norm = len(uses[id(pair.weight)]) == 1
+            replaced[id(pair.norm)] = (_fold if one_norm else _split)(graph, pair, reads, pool)
+        graph.nodes = [new for node in graph.nodes for new in replaced.get(id(node), [node])]
         graph.drop_unread()
 
 
@@ -91,34 +93,36 @@ def _attribute(node: onnx.NodeProto, name: str, default: float) -> Any:
     return default
 
 
-def _fold(graph: Graph, pair: _Pair, pool: Pool) -> None:
+def _fold(graph: Graph, pair: _Pair, reads: Counter[str], pool: Pool) -> list[onnx.NodeProto]:
     factor, shift = pair.affine()
     by_channel = (-1,) + (1,) * (pair.weight.ndim - 1)
-    stem = pair.conv.input[1].removesuffix(".weight")
-    # New names: the old weight may have another reader under its old name, in this graph, with the same norm.
-    weight, bias = f"{stem}.folded.weight", f"{stem}.folded.bias"
-    graph.tensors[weight] = pool.intern((pair.weight * factor.reshape(by_channel)).astype(pair.weight.dtype))
-    graph.tensors[bias] = pool.intern(shift.astype(pair.weight.dtype))
-    output = pair.norm.output[0]
-    values = [pair.conv.input[0], weight, bias]
+    old = pair.conv.input[1]
+    if reads[old] == 1:
+        del graph.tensors[old]  # its name is free for the folded weight
+    weight = graph.add(old, pool.intern((pair.weight * factor.reshape(by_channel)).astype(pair.weight.dtype)))
+    bias = graph.add(_sibling(old, "bias"), pool.intern(shift.astype(pair.weight.dtype)))
+    read = [pair.conv.input[0], weight, bias]
     del pair.conv.input[:]
-    pair.conv.input.extend(values)
-    graph.nodes.remove(pair.norm)
-    pair.conv.output[0] = output
+    pair.conv.input.extend(read)
+    pair.conv.output[0] = pair.norm.output[0]
+    return []
 
 
-def _split(graph: Graph, pair: _Pair, pool: Pool) -> None:
+def _split(graph: Graph, pair: _Pair, reads: Counter[str], pool: Pool) -> list[onnx.NodeProto]:
     factor, shift = pair.affine()
-    if len(pair.conv.input) > 2:
-        del pair.conv.input[2:]
     shape = (-1,) + (1,) * (pair.weight.ndim - 2)
-    stem = pair.norm.input[1].removesuffix(".weight")
+    names = [
+        graph.add(_sibling(pair.norm.input[1], kind), pool.intern(value.astype(pair.weight.dtype).reshape(shape)))
+        for kind, value in (("factor", factor), ("shift", shift))
+    ]
+    del pair.conv.input[2:]  # the bias is part of the shift
     scaled = f"{pair.norm.output[0]}.scaled"
-    names = (f"{stem}.factor", f"{stem}.shift")
-    for name, value in zip(names, (factor, shift), strict=True):
-        graph.tensors[name] = pool.intern(value.astype(pair.weight.dtype).reshape(shape))
-    at = graph.nodes.index(pair.norm)
-    graph.nodes[at : at + 1] = [
+    return [
         onnx.helper.make_node("Mul", [pair.conv.output[0], names[0]], [scaled]),
         onnx.helper.make_node("Add", [scaled, names[1]], [pair.norm.output[0]]),
     ]
+
+
+def _sibling(name: str, kind: str) -> str:
+    """`stem.0.weight` → `stem.0.<kind>`."""
+    return f"{name.removesuffix('.weight')}.{kind}"

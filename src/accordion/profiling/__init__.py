@@ -1,0 +1,24 @@
+"""From a trained run to its ladder: quality with an exact interval, parameters, multiply-accumulates, latency."""
+
+from accordion.profiling.cost import count_macs, count_parameters
+from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
+from accordion.profiling.interval import CLOPPER_PEARSON, clopper_pearson
+from accordion.profiling.latency import Latency, measure
+from accordion.profiling.profiler import Profile, measure_ladder, profile
+from accordion.profiling.threads import one_thread
+
+__all__ = [
+    "CLOPPER_PEARSON",
+    "INPUT_NAME",
+    "OUTPUT_NAME",
+    "Latency",
+    "Profile",
+    "clopper_pearson",
+    "count_macs",
+    "count_parameters",
+    "export_onnx",
+    "measure",
+    "measure_ladder",
+    "one_thread",
+    "profile",
+]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from accordion.profiling.threads import one_thread
+
 __all__ = ["count_macs", "count_parameters"]
 
 
@@ -23,7 +25,7 @@ def count_macs(module: nn.Module, example: Tensor) -> int:
     training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with FlopCounterMode(display=False) as counter:
+        with one_thread(), FlopCounterMode(display=False) as counter:
             module(example)
     finally:
         for part, mode in training:

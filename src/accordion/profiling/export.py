@@ -1,8 +1,8 @@
 """One configuration as an ONNX model: what is timed here is what the package later ships.
 
 Of PyTorch's two exporters this uses the older one, which traces the module. Measured on one core with ResNet-110: 0.1 s for the
-smallest configuration and 0.7 s for the complete one, 25 s for all 54; the `torch.export` based one took 7 to 18 s for each. Tracing
-is exact here: a configuration is an argument long before the trace begins, so no choice is left inside the module.
+smallest configuration and 0.9 s for the complete one, 30 s for all 54; the one based on `torch.export` took 7 to 18 s for each.
+Tracing is exact here: a configuration is an argument long before the trace begins, so no choice is left inside the module.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from accordion.errors import UsageError
+from accordion.profiling.threads import one_thread
 
-__all__ = ["OPSET", "export_onnx"]
+__all__ = ["INPUT_NAME", "OPSET", "OUTPUT_NAME", "export_onnx"]
+
+INPUT_NAME, OUTPUT_NAME = "input", "logits"
 
 OPSET = 17
 """Old enough for every ONNX Runtime of the last years, new enough for LayerNormalization and for what ResNets need."""
 
 
 def export_onnx(
-    module: nn.Module, example: Tensor, *, input_name: str = "input", output_names: Sequence[str] = ("logits",)
+    module: nn.Module, example: Tensor, *, input_name: str = INPUT_NAME, output_names: Sequence[str] = (OUTPUT_NAME,)
 ) -> bytes:
     """`module` in eval mode as an ONNX model with its weights inside; the first axis of input and outputs is dynamic (`n`).
 
@@ -36,11 +39,11 @@ def export_onnx(
     training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), one_thread(), _quiet():
             torch.onnx.export(
                 module,
                 (example,),
-                stream,
+                stream,  # type: ignore[arg-type]  # the older exporter takes streams, which its types don't say
                 input_names=[input_name],
                 output_names=list(output_names),
                 dynamic_axes={name: {0: "n"} for name in (input_name, *output_names)},

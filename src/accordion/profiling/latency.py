@@ -55,8 +55,8 @@ def measure(
 ) -> Latency:
     """Times `model` (a path, or the bytes of a model with its weights inside) on `feeds`.
 
-    Stops after `runs` inferences, or once `budget_s` has passed and at least five are done. One thread by default: figures of several
-    threads depend on what else the machine does.
+    Stops after `runs` inferences, or once `budget_s` has passed and at least five are done. One thread by default: figures of
+    several threads depend on what else the machine does.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

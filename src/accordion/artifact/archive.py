@@ -1,0 +1,144 @@
+"""tar+zstd layers: packed to the same bytes every time, unpacked within bounds.
+
+Only plain files in the ustar form are read: no links, folders, devices, extended headers or sparse files. What is left is
+simple enough to be checked completely while it streams, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+import zstandard
+
+from accordion.artifact.paths import check_path
+from accordion.errors import FormatError
+
+__all__ = ["UNPACKED_LIMIT", "compress", "decompress", "diff_id", "diff_id_of", "pack", "unpack"]
+
+LEVEL = 19  # packing happens once, sending often; stronger levels need windows beyond the 8 MiB that every decoder accepts
+WINDOW_LIMIT = 2**27  # bytes of memory that a hostile stream can make the decompressor take
+MOST_MEMBERS = 100_000
+UNPACKED_LIMIT = 2**36  # bytes
+_BLOCK = 512  # bytes, tar's unit
+_FEED = 1024  # bytes given to the decompressor at once: 4 can become a block of 128 KiB, so a step makes at most 32 MiB
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """A zstd-compressed tar of `files` in the order given: regular files, no owner, no time. FormatError for a bad path."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path, data in files.items():
+            member = tarfile.TarInfo(check_path(path))
+            member.size = len(data)
+            member.mode = 0o644
+            try:
+                archive.addfile(member, io.BytesIO(data))
+            except ValueError as error:  # ustar holds more than 100 characters only if a slash divides them well
+                raise FormatError(f"the path {path!r} is too long for an archive: shorten its parts") from error
+    return compress(plain.getvalue())
+
+
+def compress(data: bytes) -> bytes:
+    """`data` as one zstd frame that knows its own size; the same bytes every time with one version of zstd."""
+    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True).compress(data)
+
+
+def decompress(data: bytes, *, limit: int, what: str) -> bytes:
+    """The content of a zstd frame, of at most `limit` bytes; FormatError if broken, cut off, too much, or followed by more."""
+    return b"".join(_pieces(io.BytesIO(data), limit, what))
+
+
+def diff_id(data: bytes) -> str:
+    """The digest of a zstd layer's bytes uncompressed. FormatError if they are corrupt."""
+    return diff_id_of(io.BytesIO(data))
+
+
+def diff_id_of(source: IO[bytes], *, limit: int = UNPACKED_LIMIT, what: str = "a zstd layer") -> str:
+    """As `diff_id`, of a file."""
+    made = hashlib.sha256()
+    for piece in _pieces(source, limit, what):
+        made.update(piece)
+    return "sha256:" + made.hexdigest()
+
+
+def unpack(source: IO[bytes], *, limit: int, what: str) -> Iterator[tuple[str, bytes]]:
+    """The files of a tar+zstd layer, one after the other, of at most `limit` bytes together (with tar's own headers).
+
+    FormatError for anything but regular files at safe paths that occur once, for corrupt data, and at the limit. Files come out
+    before the end has been seen: have the layer's digest checked first, or throw them away when an error follows.
+    """
+    reader = _Reader(_pieces(source, limit, what), what)
+    seen: set[str] = set()
+    while any(header := reader.take(_BLOCK)):
+        path, size = _member(header, what)
+        if path.lower() in seen or len(seen) >= MOST_MEMBERS:
+            raise FormatError(f"{what}: {path!r} occurs twice, or there are too many members")
+        if size > limit:
+            raise FormatError(f"{what} unpacks to more than {limit} bytes")
+        seen.add(path.lower())
+        data = reader.take(size)
+        reader.take(-size % _BLOCK)
+        yield path, data
+    reader.finish()
+
+
+def _member(header: bytes, what: str) -> tuple[str, int]:
+    """Path and size out of a tar header."""
+    try:
+        member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise FormatError(f"{what} is not a readable tar+zstd archive: {error}") from error
+    if header[257:262] != b"ustar" or not 0 <= member.size < 2**62:
+        raise FormatError(f"{what} is not a readable tar+zstd archive: a header is not of the ustar form")
+    path = check_path(member.name, what)
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise FormatError(f"{what}: {path!r} is not a regular file")
+    return path, member.size
+
+
+def _pieces(source: IO[bytes], limit: int, what: str) -> Iterator[bytes]:
+    """The content of a zstd frame piece by piece, at most `limit` bytes in all, however little it took to make them."""
+    decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).decompressobj()
+    total = 0
+    while not decoder.eof:
+        fed = source.read(_FEED)
+        if not fed:
+            raise FormatError(f"{what} is cut off: its zstd frame does not end")
+        try:
+            piece = decoder.decompress(fed)
+        except (zstandard.ZstdError, MemoryError) as error:
+            raise FormatError(f"{what} is corrupt: {error}") from error
+        total += len(piece)
+        if total > limit:
+            raise FormatError(f"{what} unpacks to more than {limit} bytes")
+        if piece:
+            yield piece
+    if decoder.unused_data or source.read(1):
+        raise FormatError(f"{what} goes on after the end of its zstd frame")
+
+
+class _Reader:
+    """Exact numbers of bytes out of pieces of any size."""
+
+    def __init__(self, pieces: Iterator[bytes], what: str) -> None:
+        self._pieces, self._what = pieces, what
+        self._buffer = bytearray()
+
+    def take(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise FormatError(f"{self._what} is cut off: its tar does not end")
+            self._buffer += piece
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    def finish(self) -> None:
+        """After the first empty block: a second one, and nothing but zeros behind."""
+        if any(self.take(_BLOCK)) or any(self._buffer) or any(any(piece) for piece in self._pieces):
+            raise FormatError(f"{self._what} goes on after the end of its tar")

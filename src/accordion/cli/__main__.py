@@ -1,0 +1,7 @@
+"""`python -m accordion.cli`, where the `accordion` script is not on the path."""
+
+import sys
+
+from accordion.cli.app import main
+
+sys.exit(main())

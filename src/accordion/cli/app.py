@@ -1,0 +1,127 @@
+"""Where every command begins and ends: arguments in, one exit code out, and no traceback for what people can cause."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+from accordion.cli import (
+    demo,
+    export,
+    fetch,
+    package,
+    picture,
+    plan,
+    profile,
+    pull,
+    push,
+    run,
+    serve,
+    shed,
+    show,
+    train,
+    upgrade,
+    verify,
+)
+from accordion.cli.console import Console, Context
+from accordion.errors import AccordionError, StorageError, UsageError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
+
+# In the order in which the data flows, and so in `accordion --help`.
+COMMANDS = (train, profile, package, serve, plan, fetch, upgrade, run, shed, show, verify, push, pull, export, picture, demo)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, except that wrong usage is one line and goes the way of all errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line. Light: a command imports what it needs when it runs."""
+    parser = _Parser(
+        prog="accordion", description="Adaptive-bitrate streaming for neural networks: every prefix of the download runs."
+    )
+    parser.add_argument("--version", action="version", version=f"accordion {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        command = module.add(commands)
+        command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        command.set_defaults(execute=module.execute)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage, 3 unmeetable, 4 not what was promised.
+
+    `argv` are the arguments without the program's name, `sys.argv`'s if left out. Deadlines count from this call.
+    """
+    started = time.monotonic()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    console = Console(as_json="--json" in arguments)
+    try:
+        parsed = build_parser().parse_args(arguments)
+        code: int = parsed.execute(parsed, Context(console, started))
+        sys.stdout.flush()
+        return code
+    except SystemExit as done:  # --help and --version
+        return done.code if isinstance(done.code, int) else 0
+    except BrokenPipeError:
+        return _reader_gone()
+    except KeyboardInterrupt:
+        return _say(console, "interrupted", INTERRUPTED)
+    except AccordionError as error:
+        return _fail(console, error)
+    except OSError as error:
+        return _fail(console, _storage(error))
+    except MemoryError:
+        return _fail(console, AccordionError("there is not enough memory for this"))
+
+
+def _fail(console: Console, error: AccordionError) -> int:
+    try:
+        console.failure(error)
+    except BrokenPipeError:
+        return _reader_gone()
+    return error.exit_code
+
+
+def _say(console: Console, text: str, code: int) -> int:
+    console.progress(text)
+    return code
+
+
+def _storage(error: OSError) -> AccordionError:
+    """What the operating system refused, as one line; the commands turn what they expect into better errors themselves."""
+    reason = error.strerror or str(error) or type(error).__name__
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"the disk is full{where}")
+    return StorageError(f"{reason}{where}")
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has left (`accordion show … | head`): no reason to complain, and nothing left to flush."""
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return AccordionError.exit_code
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("accordion-ml")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,57 @@
+"""What a command says: its result on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accordion.errors import AccordionError, UnmeetableError
+
+__all__ = ["Console", "Context", "document"]
+
+
+def document(value: Any) -> str:
+    """`value` as JSON for people and programs; what JSON has no word for (not a number, infinity) is refused."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+class Console:
+    """Standard output holds one JSON document (`as_json`) or readable lines; standard error holds progress and errors."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def result(self, value: Mapping[str, Any], lines: Sequence[str]) -> None:
+        """The command's one result, in either form."""
+        print(document(value) if self.as_json else "\n".join(lines))
+
+    def progress(self, line: str) -> None:
+        """One line on standard error, at once."""
+        print(line, file=sys.stderr, flush=True)
+
+    def failure(self, error: AccordionError) -> None:
+        """One line on standard error; with `as_json` also a document `{error, exit_code}`, with what is known of the limit."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        self.progress(f"accordion: {text}")
+        if not self.as_json:
+            return
+        value: dict[str, Any] = {"error": text, "exit_code": error.exit_code}
+        if isinstance(error, UnmeetableError):
+            value |= {"limit": error.limit, "nearest": error.nearest}
+        print(document(value), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command gets beside its arguments. `started` is the `time.monotonic()` of the call, from which deadlines count."""
+
+    console: Console
+    started: float
+
+    def elapsed_s(self) -> float:
+        """Seconds since the call."""
+        return time.monotonic() - self.started

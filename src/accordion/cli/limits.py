@@ -1,0 +1,41 @@
+"""The options that say what a caller wants and can bear, as a request."""
+
+from __future__ import annotations
+
+import argparse
+
+from accordion.cli import options
+from accordion.planning.request import Held, Request
+
+__all__ = ["add_limits", "request_from"]
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """The same limits for `plan`, `fetch` and `upgrade`."""
+    group = parser.add_argument_group("limits")
+    group.add_argument("--deadline", type=options.seconds, metavar="TIME", help="when something must run, from the call on: 300ms")
+    group.add_argument("--min-quality", type=options.number, metavar="Q", help="at least this good, in the metric's unit: 0.9")
+    group.add_argument("--max-bytes", type=options.data, metavar="SIZE", help="send no more than this: 10MB")
+    group.add_argument("--max-macs", type=options.count, metavar="N", help="multiply-accumulates for one input: 50e6")
+    group.add_argument("--max-energy", type=options.number, metavar="JOULES", help="where the ladder has energy figures")
+    group.add_argument(
+        "--confidence", type=options.fraction, metavar="P", help="hold --min-quality against the interval's worse end: 0.95"
+    )
+    group.add_argument("--throughput", type=options.bits_per_second, metavar="RATE", help="what you believe of the link: 100Mbps")
+    group.add_argument("--rtt", type=options.seconds, metavar="TIME", help="what you believe of its round trip: 50ms")
+
+
+def request_from(arguments: argparse.Namespace, *, reference: str | None = None, held: Held | None = None) -> Request:
+    """The request that the options make; UsageError where a value makes no sense."""
+    return Request(
+        reference=reference,
+        deadline_s=arguments.deadline,
+        throughput_bps=arguments.throughput,
+        rtt_s=arguments.rtt,
+        confidence=arguments.confidence,
+        min_quality=arguments.min_quality,
+        max_bytes=arguments.max_bytes,
+        max_macs=arguments.max_macs,
+        max_energy_j=arguments.max_energy,
+        held=held,
+    )

@@ -1,0 +1,65 @@
+"""`accordion package RUN -o PACKAGE`: writes the package."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from accordion.cli.console import Context
+from accordion.cli.extras import extra
+from accordion.units import format_bytes
+
+__all__ = ["add", "execute"]
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "package",
+        help="write the package of a profiled run",
+        description="Writes a trained and profiled network as one version of a package, and checks every configuration.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="what accordion train and accordion profile wrote")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="PACKAGE", help="package directory, new or with other versions"
+    )
+    parser.add_argument("--tag", default="latest", help="the version's name (latest)")
+    parser.add_argument("--name", help="the model's name (the package directory's own)")
+    parser.add_argument("--codec", default="float32", help="how the weights are written (float32)")
+    parser.add_argument(
+        "--created", metavar="TIME", help="an RFC 3339 time to state in the package (none: the same run, the same bytes)"
+    )
+    return parser
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> int:
+    """Writes the version and says what it is."""
+    with extra("train"):
+        from accordion.packaging import package
+
+    out: Path = arguments.out
+    manifest = package(
+        arguments.run,
+        out,
+        tag=arguments.tag,
+        name=arguments.name,
+        codec=arguments.codec,
+        created=arguments.created,
+        progress=context.console.progress,
+    )
+    size = manifest.offsets[-1]
+    document = {
+        "package": str(out),
+        "tag": arguments.tag,
+        "manifest": manifest.digest,
+        "layers": len(manifest.layers),
+        "bytes": size,
+    }
+    lines = [
+        f"wrote {out}, version {arguments.tag}: {len(manifest.layers)} layers, {format_bytes(size)}",
+        manifest.digest,
+        f"next: accordion show {out}",
+    ]
+    context.console.result(document, lines)
+    return 0

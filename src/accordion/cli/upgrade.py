@@ -1,0 +1,40 @@
+"""`accordion upgrade MODEL`: Steps 4 to 6, only what is missing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from accordion.cli import options
+from accordion.cli.console import Context
+from accordion.cli.delivery import add_transfer, deliver
+from accordion.cli.limits import add_limits, request_from
+from accordion.errors import UsageError
+
+__all__ = ["add", "execute"]
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "upgrade",
+        help="fetch what a better configuration lacks",
+        description="Fetches only what is missing for a better configuration, or for another version, taken over in one step.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder")
+    parser.add_argument("--to", type=options.index, metavar="K", help="this configuration")
+    parser.add_argument("--reference", metavar="TAG", help="another version")
+    add_limits(parser)
+    add_transfer(parser)
+    return parser
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> int:
+    """Upgrades."""
+    from accordion.device import upgrade
+
+    if arguments.to is not None and arguments.min_quality is not None:
+        raise UsageError("--to names the configuration: leave --min-quality out")
+    request = request_from(arguments, reference=arguments.reference)
+    return deliver(arguments, context, lambda **how: upgrade(arguments.model, request, to=arguments.to, **how), arguments.model)

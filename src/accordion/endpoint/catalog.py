@@ -1,0 +1,137 @@
+"""Which packages there are, by name, and under which name each directory is served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from accordion.endpoint.package import Package, Snapshot
+from accordion.errors import FormatError, UsageError
+
+__all__ = ["Catalog", "is_name"]
+
+LOG = logging.getLogger("accordion.endpoint")
+RESCAN_S = 2.0  # how old the list of packages may be when an unknown name, or the list, is asked for
+_DEPTH = 8  # folders below a DIR in which packages are looked for
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*)*")
+
+
+def is_name(text: str) -> bool:
+    """Whether this can be the name of a package: parts of letters and digits, with `.`, `_`, `-` between them, joined by `/`."""
+    return len(text) <= 255 and _NAME.fullmatch(text) is not None
+
+
+class Catalog:
+    """The packages in some directories. Broken ones are listed in `problems` and leave the others alone.
+
+    A directory that is a package has its own name; one that holds several gives each its path below the directory. Links to
+    directories are not followed. Packages that come later are found, and those that go are dropped.
+
+    Raises:
+        UsageError: a directory is missing or holds no package, a name is impossible, or two are equal.
+        FormatError: not one package can be served.
+    """
+
+    def __init__(self, directories: Sequence[Path | str], *, rescan_s: float = RESCAN_S) -> None:
+        if not directories:
+            raise UsageError("name at least one directory with packages")
+        self.directories = [Path(directory).absolute() for directory in directories]
+        self._rescan_s = rescan_s
+        self._lock = threading.Lock()
+        self._scanned = 0.0
+        self._packages: dict[str, Package] = {}
+        self._misnamed: dict[str, str] = {}
+        self._scan(first=True)
+        self._load_all()
+        if not self.names():
+            name, problem = next(iter(self.problems().items()), ("", "there is no package"))
+            raise FormatError(f"nothing can be served: {name}: {problem}")
+
+    def names(self) -> list[str]:
+        """The names of what can be served, sorted."""
+        return sorted(name for name, package in list(self._packages.items()) if package.snapshot() is not None)
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by name: one line each, without paths."""
+        found = {name: "; ".join(package.problems) for name, package in list(self._packages.items()) if package.problems}
+        return {**self._misnamed, **found}
+
+    async def snapshot(self, name: str) -> Snapshot | None:
+        """The package of this name as it is now, or None."""
+        package = self._packages.get(name)
+        if package is not None and (current := package.current()) is not None:
+            return current
+        return await asyncio.to_thread(self._find, name)
+
+    def refresh(self) -> None:
+        """Looks for packages that have come or gone, unless that was done a moment ago."""
+        with self._lock:
+            if time.monotonic() - self._scanned >= self._rescan_s:
+                self._scan(first=False)
+        self._load_all()
+
+    def _find(self, name: str) -> Snapshot | None:
+        package = self._packages.get(name)
+        if package is None and is_name(name):
+            self.refresh()
+            package = self._packages.get(name)
+        return package.snapshot() if package is not None else None
+
+    def _load_all(self) -> None:
+        for package in list(self._packages.values()):
+            package.snapshot()
+
+    def _scan(self, *, first: bool) -> None:
+        packages: dict[str, Package] = {}
+        misnamed: dict[str, str] = {}
+        for directory in self.directories:
+            found = list(_packages_in(directory)) if first or directory.is_dir() else []
+            if first and not found:
+                raise UsageError(f"{directory} holds no package (a package has the files oci-layout and index.json)")
+            for name, path in found:
+                known = packages.get(name)
+                if not is_name(name):
+                    if first and path == directory:
+                        raise UsageError(
+                            f"{path} can't be served under its own name {name!r}: letters, digits, '.', '_' and '-' only"
+                        )
+                    misnamed[repr(name)[:100]] = "its folder's name can't be the name of a package"
+                elif known is None:
+                    before = self._packages.get(name)
+                    packages[name] = before if before is not None and before.path == path else Package(name, path)
+                elif known.path.resolve() != path.resolve() or first:
+                    if first:
+                        raise UsageError(f"two packages have the name {name!r}: {known.path} and {path}")
+                    misnamed[name] = "two packages have this name; the first is served"
+        self._packages, self._misnamed = packages, misnamed
+        self._scanned = time.monotonic()
+
+
+def _is_package(path: Path) -> bool:
+    return (path / "oci-layout").is_file()
+
+
+def _packages_in(directory: Path) -> Iterator[tuple[str, Path]]:
+    """(name, path) of each package: the directory itself, or those below it, in order."""
+    if not directory.is_dir():
+        raise UsageError(f"there is no directory {directory}")
+    directory = directory.resolve()
+    if _is_package(directory):
+        yield directory.name, directory
+        return
+    for folder, children, files in os.walk(directory):
+        path = Path(folder)
+        relative = path.relative_to(directory)
+        if "oci-layout" in files:
+            yield relative.as_posix(), path
+            children.clear()
+        elif len(relative.parts) >= _DEPTH:
+            children.clear()
+        else:
+            children[:] = sorted(child for child in children if not child.startswith("."))

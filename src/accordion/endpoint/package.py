@@ -1,0 +1,266 @@
+"""One package as it is served: what its index names, checked and held in memory, and read again when the index changes."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accordion.artifact.digest import is_digest, sha256_digest
+from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.layout import Layout, signature_tag
+from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Manifest
+from accordion.artifact.strict_json import parse_object
+from accordion.endpoint.content import Content
+from accordion.errors import AccordionError, FormatError
+from accordion.planning import PlanTable
+
+__all__ = ["INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version"]
+
+LOG = logging.getLogger("accordion.endpoint")
+INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
+COSIGN_ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"  # what cosign calls the kind of its signatures
+_MOST_UNNAMED = 256  # manifests without a tag that a package keeps in memory, found and not found
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest of any kind, as its exact bytes."""
+
+    raw: bytes
+    digest: str
+    media_type: str
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, raw: bytes, what: str) -> Document:
+        """FormatError unless it is an OCI manifest or index."""
+        fields = parse_object(raw, what, MANIFEST_LIMIT)
+        if fields.get("schemaVersion") != 2 or not (
+            isinstance(fields.get("layers"), list) or isinstance(fields.get("manifests"), list)
+        ):
+            raise FormatError(f"{what} is not an OCI manifest of schema version 2")
+        media_type = fields.get("mediaType", MANIFEST_MEDIA_TYPE)
+        if not isinstance(media_type, str) or not media_type.isascii() or not media_type.isprintable() or len(media_type) > 255:
+            raise FormatError(f"{what} has no media type")
+        return cls(raw, sha256_digest(raw), media_type, fields)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it says that it is a model version."""
+        return self.fields.get("artifactType") == ARTIFACT_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One model version, ready to be planned and sent."""
+
+    manifest: Manifest
+    ladder: Ladder
+    table: PlanTable
+    stream: Content  # all layers in order
+
+    @classmethod
+    def load(cls, layout: Layout, document: Document) -> Version:
+        """Checks the manifest, the ladder, and that every blob is there at its size; their digests are the device's to check.
+
+        Raises:
+            ContentError: something is not what was promised.
+            StorageError: the disk failed.
+        """
+        manifest = Manifest.parse(document.raw, digest=document.digest)
+        _check_blobs(layout, manifest)
+        first = manifest.layers[0]
+        ladder = decode_ladder(first, layout.read_blob(first, limit=LADDER_LIMIT))
+        files = [(layout.blob_path(layer.digest), layer.size) for layer in manifest.layers]
+        return cls(manifest, ladder, PlanTable(manifest, ladder), Content.of(files, manifest.digest))
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a package's index named at one moment."""
+
+    layout: Layout
+    tags: dict[str, Document] = field(default_factory=dict)  # everything that has a name, signatures too
+    versions: dict[str, Version] = field(default_factory=dict)  # by digest
+    problems: list[str] = field(default_factory=list)  # one line each, without paths
+    _by_digest: dict[str, Document] = field(default_factory=dict)
+    _unnamed: dict[str, tuple[Document | None, Version | None]] = field(default_factory=dict)
+    _referrers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def document(self, reference: str) -> Document | None:
+        """The manifest with this tag or digest; by digest also one that no tag names any more."""
+        if not is_digest(reference):
+            return self.tags.get(reference)
+        return self._by_digest.get(reference) or self._find_unnamed(reference)[0]
+
+    def version(self, digest: str) -> Version | None:
+        """The model version with this digest; also one that no tag names any more, so that its transfers can go on."""
+        if digest in self._by_digest:
+            return self.versions.get(digest)
+        return self._find_unnamed(digest)[1]
+
+    def model_tags(self) -> list[str]:
+        """The tags that name model versions."""
+        return [tag for tag, document in self.tags.items() if document.digest in self.versions]
+
+    def blob(self, digest: str) -> Content | None:
+        """The blob with this digest, if there is one."""
+        path = self.layout.blob_path(digest)
+        size = _plain_size(path)
+        return None if size is None else Content.of([(path, size)], digest)
+
+    def referrers(self, digest: str) -> list[dict[str, Any]]:
+        """Descriptors of what refers to this manifest: by `subject`, or by cosign's tag for its signature."""
+        if (known := self._referrers.get(digest)) is not None:
+            return known
+        found: dict[str, dict[str, Any]] = {}
+        try:
+            for descriptor in self.layout.referrers(digest):
+                found[str(descriptor["digest"])] = descriptor
+        except AccordionError as error:
+            LOG.warning("referrers of %s: %s", digest, error)
+        signature = self.tags.get(signature_tag(digest))
+        if signature is not None and signature.digest not in found:
+            found[signature.digest] = {
+                "mediaType": signature.media_type,
+                "digest": signature.digest,
+                "size": len(signature.raw),
+                "artifactType": COSIGN_ARTIFACT_TYPE,
+            }
+        made = list(found.values())
+        if digest in self._by_digest:  # strangers' digests are not worth the memory
+            self._referrers[digest] = made
+        return made
+
+    def knows(self, digest: str) -> bool:
+        """Whether `document` and `version` answer for this digest without reading from the disk."""
+        return digest in self._by_digest or digest in self._unnamed
+
+    def add(self, tag: str, document: Document, known: Mapping[str, Version]) -> None:
+        """Takes one named manifest in; ContentError and StorageError as `Version.load`."""
+        if document.is_model:
+            before = known.get(document.digest)
+            if before is not None:
+                _check_blobs(self.layout, before.manifest)
+            self.versions[document.digest] = before or Version.load(self.layout, document)
+        self.tags[tag] = document
+        self._by_digest[document.digest] = document
+
+    def _find_unnamed(self, digest: str) -> tuple[Document | None, Version | None]:
+        with self._lock:
+            found = self._unnamed.get(digest)
+            if found is None:
+                found = self._read_unnamed(digest)
+                if len(self._unnamed) >= _MOST_UNNAMED:
+                    self._unnamed.pop(next(iter(self._unnamed)))
+                self._unnamed[digest] = found
+            return found
+
+    def _read_unnamed(self, digest: str) -> tuple[Document | None, Version | None]:
+        path = self.layout.blob_path(digest)
+        try:
+            if (size := _plain_size(path)) is None or size > MANIFEST_LIMIT:
+                return None, None
+            document = Document.parse(path.read_bytes(), "the manifest")
+            if document.digest != digest:
+                return None, None
+            return document, Version.load(self.layout, document) if document.is_model else None
+        except (AccordionError, OSError):
+            return None, None  # some other blob, or a version whose blobs have gone
+
+
+def _plain_size(path: Path) -> int | None:
+    """A file's size in bytes. None if there is none, or something else: a link could lead out of the package."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _check_blobs(layout: Layout, manifest: Manifest) -> None:
+    for descriptor in (manifest.config, *manifest.layers):
+        size = _plain_size(layout.blob_path(descriptor.digest))
+        if size != descriptor.size:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise FormatError(f"the blob {descriptor.digest} of {descriptor.size} bytes {found}")
+
+
+class Package:
+    """A package directory under its name; `snapshot` is always that of the index as it lies on disk."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._snapshot: Snapshot | None = None
+        self._problem: str | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it, one line each, without paths."""
+        found = [] if self._problem is None else [self._problem]
+        return found + (self._snapshot.problems if self._snapshot is not None else [])
+
+    def current(self) -> Snapshot | None:
+        """The snapshot if it is known to be that of the index on disk, without reading anything."""
+        return self._snapshot if self._stamp is not None and self._stamp == self._look() else None
+
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot, read again if the index has changed. None if nothing of the package can be served.
+
+        An index that has become unreadable leaves what was served before.
+        """
+        with self._lock:
+            stamp = self._look()
+            if stamp is None:
+                self._snapshot, self._stamp = None, None
+                self._refuse("it has no index.json")
+            elif stamp != self._stamp:
+                self._stamp = stamp
+                self._load()
+            return self._snapshot
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = (self.path / "index.json").stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _load(self) -> None:
+        known = self._snapshot.versions if self._snapshot is not None else {}
+        try:
+            layout = Layout.open(self.path)
+            made = Snapshot(layout)
+            for tag, descriptor in layout.references().items():
+                try:
+                    document = Document.parse(layout.read_blob(descriptor, limit=MANIFEST_LIMIT), f"the manifest {tag}")
+                    made.add(tag, document, known)
+                except AccordionError as error:
+                    made.problems.append(self._told(f"{tag}: {error}"))
+        except AccordionError as error:
+            self._refuse(self._told(str(error)))
+            return
+        if made.versions:
+            self._problem, self._snapshot = None, made
+            for problem in made.problems:
+                LOG.warning("%s is not served whole: %s", self.name, problem)
+        else:
+            self._snapshot = None
+            self._refuse("; ".join(["it holds no model version that can be served", *made.problems])[:1000])
+
+    def _refuse(self, problem: str) -> None:
+        if problem != self._problem:
+            LOG.warning("%s: %s", self.name, problem)
+        self._problem = problem
+
+    def _told(self, text: str) -> str:
+        """An error for people who need not know where packages lie on this machine."""
+        return text.replace(str(self.path), self.name)

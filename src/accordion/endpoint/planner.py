@@ -1,0 +1,129 @@
+"""POST …/_accordion/plan: a request as JSON in, a plan or a problem as JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from accordion.artifact.digest import is_digest
+from accordion.artifact.ladder import Ladder
+from accordion.artifact.manifest import Manifest
+from accordion.artifact.strict_json import parse_object
+from accordion.endpoint.metrics import Metrics
+from accordion.endpoint.package import Snapshot, Version
+from accordion.endpoint.replies import json_reply, problem
+from accordion.errors import FormatError, UnmeetableError
+from accordion.planning import Overhead, Request, RequestError
+
+__all__ = ["MAX_BODY_BYTES", "Planner"]
+
+MAX_BODY_BYTES = 64 * 1024  # a request has a few hundred bytes
+BODY_TIMEOUT_S = 10.0  # for the whole body to arrive; who is slower than this can't be kept waiting for
+
+
+class _Refused(Exception):  # noqa: N818  carries the answer, no failure of ours
+    def __init__(self, status: int, kind: str, detail: str, **more: Any) -> None:
+        self.reply = problem(status, kind, detail, **more)
+        self.kind = kind
+
+
+class Planner:
+    """Plans over packages. It keeps nothing of a device between two requests."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        default_throughput_bps: float,
+        overhead: Overhead,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        body_timeout_s: float = BODY_TIMEOUT_S,
+    ) -> None:
+        self._metrics = metrics
+        self._default_bps = default_throughput_bps
+        self._overhead = overhead
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+
+    async def reply(self, name: str, snapshot: Snapshot, http: HttpRequest) -> Response:
+        """The plan, or a problem that says why there is none."""
+        try:
+            request = self._parse(await self._body(http))
+            version = await self._target(snapshot, request)
+            held = await self._held(snapshot, request, version)
+            plan = version.table.plan(name, request, held=held, default_throughput_bps=self._default_bps, overhead=self._overhead)
+        except _Refused as refused:
+            self._metrics.plan(refused.kind)
+            return refused.reply
+        except RequestError as error:
+            self._metrics.plan("invalid")
+            return problem(422, "invalid", str(error), field=error.field)
+        except UnmeetableError as error:
+            self._metrics.plan("unmeetable")
+            return problem(409, "unmeetable", str(error), limit=error.limit, nearest=error.nearest)
+        self._metrics.plan("planned")
+        value = plan.to_json()
+        if request.throughput_bps is None:
+            value["assumed_throughput_bps"] = self._default_bps
+        return json_reply(value, headers={"Cache-Control": "no-store"})
+
+    async def _body(self, http: HttpRequest) -> bytes:
+        """The body, bounded in size and time."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                async for chunk in http.stream():
+                    body += chunk
+                    if len(body) > self._max_body_bytes:
+                        raise _Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes")
+        except TimeoutError as error:
+            raise _Refused(408, "time", f"the request did not arrive within {self._body_timeout_s:g} s") from error
+        except ClientDisconnect as error:
+            raise _Refused(400, "malformed", "the request is cut off") from error
+        return bytes(body)
+
+    def _parse(self, body: bytes) -> Request:
+        try:
+            data = parse_object(body, "the request", self._max_body_bytes) if body.strip() else {}
+        except FormatError as error:
+            raise _Refused(400, "malformed", str(error)) from error
+        return Request.from_json(data)
+
+    async def _target(self, snapshot: Snapshot, request: Request) -> Version:
+        reference = request.reference
+        if reference is None:
+            tags = snapshot.model_tags()
+            if "latest" in tags:
+                reference = "latest"
+            elif len(tags) == 1:
+                reference = tags[0]
+            else:
+                shown = ", ".join(sorted(tags)[:10])
+                raise RequestError("reference", f"say which version you mean, there is no 'latest': {shown}")
+        if is_digest(reference):
+            version = await _version(snapshot, reference)
+        else:
+            document = snapshot.document(reference)
+            version = snapshot.versions.get(document.digest) if document is not None else None
+        if version is None:
+            raise _Refused(404, "unknown", "reference: this package has no model version of this tag or digest", field="reference")
+        return version
+
+    async def _held(self, snapshot: Snapshot, request: Request, target: Version) -> tuple[Manifest, Ladder] | None:
+        if request.held is None or request.held.manifest == target.manifest.digest:
+            return None
+        version = await _version(snapshot, request.held.manifest)
+        if version is None:
+            detail = "held.manifest: this package has no model version of this digest; ask without 'held', or plan from the ladder"
+            raise _Refused(404, "unknown", detail, field="held.manifest")
+        return version.manifest, version.ladder
+
+
+async def _version(snapshot: Snapshot, digest: str) -> Version | None:
+    if snapshot.knows(digest):
+        return snapshot.version(digest)
+    return await asyncio.to_thread(snapshot.version, digest)

@@ -1,0 +1,143 @@
+"""Everything under /v2/: the pull side of the OCI distribution protocol, and the two paths of its own, stream and plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from accordion.artifact.digest import is_digest
+from accordion.endpoint.catalog import Catalog
+from accordion.endpoint.package import INDEX_MEDIA_TYPE, Snapshot
+from accordion.endpoint.planner import Planner
+from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, problem
+from accordion.endpoint.routing import Target, parse_target
+
+__all__ = ["Registry"]
+
+_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+_OCTETS = "application/octet-stream"
+_OWN = ("stream", "plan")  # answer errors as RFC 9457, the others as registries do
+_READ = ("GET", "HEAD")
+
+
+class Registry:
+    """An ASGI application for the paths under /v2/."""
+
+    def __init__(self, catalog: Catalog, planner: Planner) -> None:
+        self.catalog = catalog
+        self.planner = planner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = parse_target(scope["path_params"].get("rest", ""))
+        scope.get("accordion", {})["route"] = target.kind
+        reply = await self._reply(target, HttpRequest(scope, receive))
+        await reply(scope, receive, _without_body(send) if scope["method"] == "HEAD" else send)
+
+    async def _reply(self, target: Target, request: HttpRequest) -> ASGIApp:
+        allowed = ("POST",) if target.kind == "plan" else _READ
+        if target.kind == "unknown" and request.method in _READ:
+            return oci_error(404, "NAME_UNKNOWN", "there is nothing at this path")
+        if request.method not in allowed:
+            headers = {"Allow": ", ".join(allowed)}
+            detail = f"{request.method} is not allowed here; packages are only read, they are written with 'accordion package'"
+            if target.kind in _OWN:
+                return problem(405, "method", detail, headers=headers)
+            return oci_error(405, "UNSUPPORTED", detail, headers=headers)
+        if target.kind == "base":
+            return json_reply({}, headers=_VERSION)
+        if target.kind == "catalog":
+            return await self._catalog(request)
+        snapshot = await self.catalog.snapshot(target.name)
+        if snapshot is None:
+            detail = "no package of this name is served here"
+            return problem(404, "unknown", detail) if target.kind in _OWN else oci_error(404, "NAME_UNKNOWN", detail)
+        if target.kind == "plan":
+            return await self.planner.reply(target.name, snapshot, request)
+        if target.kind == "tags":
+            return self._page(request, sorted(snapshot.tags), {"name": target.name}, "tags", f"/v2/{target.name}/tags/list")
+        return await self._by_reference(target, snapshot, request)
+
+    async def _by_reference(self, target: Target, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+        if target.kind == "manifest":
+            return await self._manifest(target.reference, snapshot, request)
+        if not is_digest(target.reference):
+            detail = "this is not a digest: sha256: and 64 lower-case hexadecimal digits"
+            return problem(400, "digest", detail) if target.kind in _OWN else oci_error(400, "DIGEST_INVALID", detail)
+        if target.kind == "stream":
+            return await self._stream(target.reference, snapshot)
+        if target.kind == "referrers":
+            return await self._referrers(target.reference, snapshot, request)
+        content = snapshot.blob(target.reference)
+        if content is None:
+            return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
+        return ContentReply(content, _OCTETS, {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION})
+
+    async def _manifest(self, reference: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+        if is_digest(reference) and not snapshot.knows(reference):
+            document = await asyncio.to_thread(snapshot.document, reference)
+        else:
+            document = snapshot.document(reference)
+        if document is None:
+            return oci_error(404, "MANIFEST_UNKNOWN", "this package has no manifest of this tag or digest")
+        headers = {
+            "ETag": f'"{document.digest}"',
+            "Docker-Content-Digest": document.digest,
+            "Cache-Control": IMMUTABLE if is_digest(reference) else "no-cache",
+            **_VERSION,
+        }
+        if matches(request.headers.get("if-none-match"), headers["ETag"]):
+            return Response(None, 304, headers)
+        return Response(document.raw, 200, headers, document.media_type)
+
+    async def _stream(self, digest: str, snapshot: Snapshot) -> ASGIApp:
+        version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
+        if version is None:
+            return problem(404, "unknown", "this package has no model version of this digest")
+        return ContentReply(version.stream, _OCTETS, {"Cache-Control": IMMUTABLE})
+
+    async def _referrers(self, digest: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+        manifests = await asyncio.to_thread(snapshot.referrers, digest)
+        headers = dict(_VERSION)
+        if (wanted := request.query_params.get("artifactType")) is not None:
+            manifests = [one for one in manifests if one.get("artifactType") == wanted]
+            headers["OCI-Filters-Applied"] = "artifactType"
+        value = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": manifests}
+        return json_reply(value, media_type=INDEX_MEDIA_TYPE, headers=headers)
+
+    async def _catalog(self, request: HttpRequest) -> ASGIApp:
+        await asyncio.to_thread(self.catalog.refresh)
+        names = await asyncio.to_thread(self.catalog.names)
+        return self._page(request, names, {}, "repositories", "/v2/_catalog")
+
+    def _page(self, request: HttpRequest, items: Sequence[str], value: dict[str, Any], field: str, path: str) -> Response:
+        """A list, of at most `n` items after `last` where the request says so, with a link to what follows."""
+        if (last := request.query_params.get("last")) is not None:
+            items = [item for item in items if item > last]
+        headers = dict(_VERSION)
+        if (wanted := request.query_params.get("n")) is not None:
+            if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 10):
+                return oci_error(400, "PAGINATION_NUMBER_INVALID", "n is not a number of items, 0 or more")
+            page = items[: int(wanted)]
+            if page and len(page) < len(items):
+                headers["Link"] = f'<{path}?{urlencode({"n": wanted, "last": page[-1]})}>; rel="next"'
+            items = page
+        return json_reply({**value, field: list(items)}, headers=headers)
+
+
+def _without_body(send: Send) -> Send:
+    """HEAD answers with GET's headers and nothing after them."""
+
+    async def sender(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            if message.get("more_body", False):
+                return
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return sender

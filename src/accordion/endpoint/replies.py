@@ -1,0 +1,143 @@
+"""The forms of an answer: JSON, errors as registries and as RFC 9457 write them, and content with ranges."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from accordion.endpoint.content import Content
+from accordion.endpoint.ranges import Unsatisfiable, parse_range
+
+__all__ = ["IMMUTABLE", "ContentReply", "json_reply", "matches", "oci_error", "problem"]
+
+IMMUTABLE = "public, max-age=31536000, immutable"  # for what a digest names
+_REVALIDATE = "no-cache"  # for what a tag names
+
+
+def json_reply(
+    value: Any, *, status: int = 200, media_type: str = "application/json", headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON document. What is said here can change, so caches have to ask again."""
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return Response(body, status, {"Cache-Control": _REVALIDATE, **(headers or {})}, media_type)
+
+
+def oci_error(status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as the OCI distribution specification has it."""
+    return json_reply({"errors": [{"code": code, "message": message}]}, status=status, headers=headers)
+
+
+def problem(status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    """An error as RFC 9457 has it; `kind` is a short name for programs, `detail` one line for people."""
+    value = {
+        "type": f"urn:accordion:problem:{kind}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
+    return json_reply(value, status=status, media_type="application/problem+json", headers=headers)
+
+
+class ContentReply:
+    """Sends content, whole or in part, as `Range`, `If-Range` and `If-None-Match` ask.
+
+    A whole file is handed to the server by its path where the server can take it, so that its bytes never come into Python.
+    """
+
+    def __init__(self, content: Content, media_type: str, headers: Mapping[str, str]) -> None:
+        self.content = content
+        self.media_type = media_type
+        self.headers = {"ETag": content.etag, "Accept-Ranges": "bytes", **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        size = self.content.size
+        if matches(asked.get(b"if-none-match"), self.content.etag):
+            await _start(send, 304, self.headers)
+            await _end(send)
+            return
+        ranges = None
+        # Ranges are defined for GET alone. A date in If-Range never matches: there is no Last-Modified here.
+        if scope["method"] == "GET" and asked.get(b"if-range", self.content.etag).strip() == self.content.etag:
+            try:
+                ranges = parse_range(asked.get(b"range"), size)
+            except Unsatisfiable:
+                await _start(send, 416, {**self.headers, "Content-Range": f"bytes */{size}", "Content-Length": "0"})
+                await _end(send)
+                return
+        if ranges is not None and len(ranges) > 1:
+            await self._send_parts(ranges, receive, send)
+            return
+        headers = {**self.headers, "Content-Type": self.media_type}
+        start, end = ranges[0] if ranges else (0, size - 1)
+        if ranges:
+            headers["Content-Range"] = f"bytes {start}-{end}/{size}"
+        headers["Content-Length"] = str(end + 1 - start)
+        await _start(send, 206 if ranges else 200, headers)
+        if scope["method"] == "HEAD" or size == 0:
+            await _end(send)
+        elif end + 1 - start == size and len(self.content.paths) == 1 and "http.response.pathsend" in scope.get("extensions", {}):
+            await send({"type": "http.response.pathsend", "path": str(self.content.paths[0])})
+        else:
+            await self._send_blocks([(b"", start, end)], b"", receive, send)
+
+    async def _send_parts(self, ranges: list[tuple[int, int]], receive: Receive, send: Send) -> None:
+        boundary = secrets.token_hex(16)
+        parts = []
+        for start, end in ranges:
+            head = f"Content-Type: {self.media_type}\r\nContent-Range: bytes {start}-{end}/{self.content.size}"
+            parts.append((f"\r\n--{boundary}\r\n{head}\r\n\r\n".encode(), start, end))
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        length = sum(len(head) + end + 1 - start for head, start, end in parts) + len(tail)
+        media_type = f"multipart/byteranges; boundary={boundary}"
+        await _start(send, 206, {**self.headers, "Content-Type": media_type, "Content-Length": str(length)})
+        await self._send_blocks(parts, tail, receive, send)
+
+    async def _send_blocks(self, parts: list[tuple[bytes, int, int]], tail: bytes, receive: Receive, send: Send) -> None:
+        # Not every server fails a send to somebody who has gone, and reading on for nobody would cost the disk's time.
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            for head, start, end in parts:
+                if head:
+                    await send({"type": "http.response.body", "body": head, "more_body": True})
+                async for block in self.content.blocks(start, end):
+                    # A send that need not wait gives nobody else a turn; a fast client must not have the server for itself.
+                    await asyncio.sleep(0)
+                    if gone.done():
+                        return
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+            await _end(send, tail)
+        finally:
+            gone.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has closed the connection."""
+    message: Message = {}
+    while message.get("type") != "http.disconnect":
+        message = await receive()
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def _end(send: Send, body: bytes = b"") -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def matches(header: str | None, etag: str) -> bool:
+    """`If-None-Match`: a list of tags, compared weakly, or `*`."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag in tags or tags == ["*"]

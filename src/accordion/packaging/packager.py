@@ -1,0 +1,141 @@
+"""A profiled run becomes a version in a package directory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accordion.artifact.build import ConfigurationParts, build_version
+from accordion.artifact.ladder import decode_ladder
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import Manifest
+from accordion.artifact.strict_json import parse_object
+from accordion.elastic import ElasticNetwork
+from accordion.errors import FormatError, StorageError, UsageError
+from accordion.packaging.check import check_prefixes
+from accordion.packaging.parts import Part, make_parts
+from accordion.training import load_run
+
+__all__ = ["package", "package_network"]
+
+CODECS = ("float32",)
+CHECKED_PICTURES = 4
+MOST_LADDER_BYTES = 64 * 2**20
+
+
+def package(
+    run: Path,
+    out: Path,
+    *,
+    tag: str = "latest",
+    name: str | None = None,
+    codec: str = "float32",
+    created: str | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """Writes the trained and profiled network in `run` as version `tag` of the package directory `out`.
+
+    `out` is made, or gets one more version (a tag that is there already moves); blobs that versions have in common are kept once.
+    The same run gives the same bytes. `name` is the model's name (the directory's own if left out), `created` an RFC 3339 time to
+    state, if any. Nothing appears in `out` before every prefix has been run and compared with the network.
+
+    Raises:
+        UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
+        AccordionError: a configuration of the package answers other than the network.
+        StorageError: the disk failed; `out` is as it was.
+    """
+    if codec not in CODECS:
+        raise UsageError(f"unknown codec {codec!r}: choose {', '.join(CODECS)}")
+    _, network, dataset = load_run(run)
+    fields = read_ladder_fields(run)
+    pictures = torch.from_numpy(dataset.test.x[:CHECKED_PICTURES]).float() / 255
+    return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
+
+
+def package_network(
+    network: ElasticNetwork,
+    ladder_fields: dict[str, Any],
+    pictures: Tensor,
+    out: Path,
+    *,
+    tag: str = "latest",
+    name: str | None = None,
+    created: str | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix."""
+    if len(ladder_fields["configurations"]) != len(network):
+        raise UsageError(
+            f"the ladder has {len(ladder_fields['configurations'])} configurations, the network {len(network)}: profile it again"
+        )
+    _check_target(out)
+    parts = [_for_build(part) for part in make_parts(network, pictures, progress)]
+    with _staging(out) as folder:
+        staged = Layout.create(folder)
+        manifest = build_version(
+            staged, tag, ladder_fields=ladder_fields, configurations=parts, name=name or out.name, created=created
+        )
+        ladder = decode_ladder(manifest.layers[0], staged.read_blob(manifest.layers[0], limit=MOST_LADDER_BYTES))
+        check_prefixes(staged, manifest, ladder, network, pictures)
+        progress(f"{len(ladder)} configurations answer from their prefixes as the network does")
+        _publish(staged, manifest, tag, out)
+    return manifest
+
+
+def read_ladder_fields(run: Path) -> dict[str, Any]:
+    """What `accordion profile` wrote. UsageError if it hasn't, FormatError if it is something else."""
+    path = run / "ladder.json"
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MOST_LADDER_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UsageError(f"{run} has no ladder yet: measure it with `accordion profile {run}`") from error
+    except OSError as error:
+        raise StorageError(f"can't read {path}: {error.strerror}") from error
+    fields = parse_object(raw, str(path), MOST_LADDER_BYTES)
+    rows = fields.get("configurations")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise FormatError(f"{path} is not a ladder: measure it again with `accordion profile {run}`")
+    return fields
+
+
+def _check_target(out: Path) -> None:
+    """Says what is wrong with the target before anything is computed."""
+    if (out / "oci-layout").exists():
+        Layout.open(out)
+    elif not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise UsageError(f"{out} can't become a package directory: name a new one, an empty one, or a package")
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A place beside `out`, so that moving it there is one step on one disk."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+            yield Path(folder) / "package"
+    except OSError as error:
+        raise StorageError(f"can't write {out}: {error.strerror or error}") from error
+
+
+def _publish(staged: Layout, manifest: Manifest, tag: str, out: Path) -> None:
+    """Moves the finished package to `out`, or adds its version to the package that is there; the index changes last."""
+    if (out / "oci-layout").exists():
+        target = Layout.open(out)
+        for descriptor in (manifest.config, *manifest.layers):
+            target.write_blob(staged.blob_path(descriptor.digest))
+        target.add_version(tag, manifest)
+    else:
+        if out.exists():
+            out.rmdir()  # empty, as checked before; a rename onto a folder is not possible everywhere
+        staged.path.rename(out)
+
+
+def _for_build(part: Part) -> ConfigurationParts:
+    return ConfigurationParts(part.graph_path, part.graph, {} if part.segment is None else {part.segment_path: part.segment})

@@ -1,0 +1,150 @@
+"""What a device asks for. Every field is optional; what is given is checked here, once, for endpoint and device alike."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from accordion.artifact.digest import is_digest
+from accordion.errors import UsageError
+
+__all__ = ["Held", "Request", "RequestError"]
+
+# Beyond these, products such as bytes x 8 / throughput could leave what a float and JSON can say.
+_LARGEST = 1e18
+_SLOWEST_BPS = 1.0
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # as the OCI distribution specification has it
+
+
+class RequestError(UsageError):
+    """A request is wrong; `field` names the field, dotted where it lies inside another."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the device has already: all layers of one configuration of one manifest."""
+
+    manifest: str
+    configuration: int
+
+    @classmethod
+    def from_json(cls, data: object) -> Held:
+        """RequestError naming the field that is wrong."""
+        if not isinstance(data, Mapping):
+            raise RequestError("held", f"must be an object with 'manifest' and 'configuration', not {_shown(data)}")
+        _refuse_unknown(data, ("manifest", "configuration"), "held.")
+        manifest, configuration = data.get("manifest"), data.get("configuration")
+        if not is_digest(manifest):
+            raise RequestError(
+                "held.manifest", f"must be a digest (sha256: and 64 lower-case hexadecimal digits), not {_shown(manifest)}"
+            )
+        if isinstance(configuration, bool) or not isinstance(configuration, int) or not 0 <= configuration < 2**31:
+            raise RequestError("held.configuration", f"must be a configuration's number, 0 or more, not {_shown(configuration)}")
+        return cls(str(manifest), configuration)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a request."""
+        return {"manifest": self.manifest, "configuration": self.configuration}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The limits of one delivery; None where there is none.
+
+    `reference` is a tag or a digest. `deadline_s` and `rtt_s` are seconds, `throughput_bps` bits a second, `max_bytes` bounds
+    the layers that are *sent*, `max_macs` the multiply-accumulates of one input, `max_energy_j` joules. `min_quality` is in the
+    metric's own unit and direction: where lower is better, it is an upper bound. With `confidence` (between 0 and 1) it is held
+    against the worse end of the measured interval instead of the value.
+    """
+
+    reference: str | None = None
+    deadline_s: float | None = None
+    throughput_bps: float | None = None
+    rtt_s: float | None = None
+    confidence: float | None = None
+    min_quality: float | None = None
+    max_bytes: int | None = None
+    max_macs: int | None = None
+    max_energy_j: float | None = None
+    held: Held | None = None
+
+    def __post_init__(self) -> None:
+        _check_reference(self.reference)
+        for name, smallest in (("deadline_s", 0.0), ("throughput_bps", _SLOWEST_BPS), ("max_energy_j", 0.0)):
+            _check_number(name, getattr(self, name), above=smallest if smallest == 0 else None, least=smallest)
+        _check_number("rtt_s", self.rtt_s, least=0.0)
+        _check_number("min_quality", self.min_quality)
+        _check_number("confidence", self.confidence, above=0.0)
+        if self.confidence is not None and self.confidence >= 1:
+            raise RequestError("confidence", f"must lie between 0 and 1, both excluded, not {_shown(self.confidence)}")
+        for name in ("max_bytes", "max_macs"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST):
+                raise RequestError(name, f"must be a whole number from 1 to {_LARGEST:.0e}, not {_shown(value)}")
+        if self.held is not None and not isinstance(self.held, Held):
+            raise RequestError("held", f"must be a Held, not {_shown(self.held)}")
+
+    @classmethod
+    def from_json(cls, data: object) -> Request:
+        """The request in JSON values; a field that is null counts as left out.
+
+        Raises:
+            RequestError: a field is unknown or wrong; it is named.
+        """
+        if not isinstance(data, Mapping):
+            raise RequestError("request", f"must be a JSON object, not {_shown(data)}")
+        _refuse_unknown(data, _NAMES, "")
+        values = {name: value for name, value in data.items() if value is not None}
+        if "held" in values:
+            values["held"] = Held.from_json(values["held"])
+        for name in ("max_bytes", "max_macs"):  # 1e7 is a float in most readers of JSON, and means a whole number
+            if isinstance(values.get(name), float) and values[name].is_integer():
+                values[name] = int(values[name])
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are given, as `from_json` reads them."""
+        made = {name: getattr(self, name) for name in _NAMES if getattr(self, name) is not None}
+        if self.held is not None:
+            made["held"] = self.held.to_json()
+        return made
+
+
+_NAMES = tuple(field.name for field in fields(Request))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_unknown(data: Mapping[Any, Any], known: tuple[str, ...], prefix: str) -> None:
+    for name in data:
+        if name not in known:
+            raise RequestError(f"{prefix}{str(name)[:60]}", f"is no field of a request; there are {', '.join(known)}")
+
+
+def _check_reference(value: object) -> None:
+    if value is None or is_digest(value) or (isinstance(value, str) and _TAG.fullmatch(value)):
+        return
+    raise RequestError("reference", f"must be a tag or a digest, not {_shown(value)}")
+
+
+def _check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise RequestError(name, f"must be a finite number, not {_shown(value)}")
+    if above is not None and value <= above:
+        raise RequestError(name, f"must be above {above:g}, not {_shown(value)}")
+    if least is not None and value < least:
+        raise RequestError(name, f"must be at least {least:g}, not {_shown(value)}")
+    if abs(value) > _LARGEST:
+        raise RequestError(name, f"must be at most {_LARGEST:.0e}, not {_shown(value)}")

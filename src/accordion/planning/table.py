@@ -1,0 +1,258 @@
+"""Choosing a configuration: what each would cost to send, which limits it keeps, and which of those left is best.
+
+What is expected of a transfer:
+
+    expected_s = rtt_s x round trips + (manifest + layers to send) x 8 / throughput_bps
+
+The ladder is the first layer, so it is counted among the layers. The manifest does not travel when the device holds it. The
+stream's round trip is not counted when no layer is sent. A request without `rtt_s` has round trips of no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from accordion.artifact.ladder import Ladder
+from accordion.artifact.manifest import Descriptor, Manifest
+from accordion.errors import UnmeetableError
+from accordion.planning.plan import Plan
+from accordion.planning.request import Held, Request, RequestError
+
+__all__ = ["DEFAULT_THROUGHPUT_BPS", "Overhead", "PlanTable", "make_plan"]
+
+DEFAULT_THROUGHPUT_BPS = 10e6  # bits/s; what is assumed where nobody says better: a slow mobile link
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """What a transfer costs beside the layers and the manifest.
+
+    `setup_round_trips` pass before the stream can be asked for: one opens the connection, one brings plan or manifest.
+    `stream_round_trips` pass between asking for the stream and its first byte. `extra_bytes` travel besides: headers, the plan.
+    """
+
+    setup_round_trips: float = 2.0
+    stream_round_trips: float = 1.0
+    extra_bytes: int = 0
+
+
+STANDARD_OVERHEAD = Overhead()
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit: `costs[k]` must not exceed `bound`."""
+
+    field: str
+    costs: Sequence[float]
+    bound: float
+    said: str  # the limit for people
+
+
+class PlanTable:
+    """All that planning needs of one version, worked out once: make one for each version and ask it many times.
+
+    Raises:
+        FormatError: ladder and manifest contradict each other.
+    """
+
+    def __init__(self, manifest: Manifest, ladder: Ladder) -> None:
+        ladder.check_against(manifest)
+        self.manifest, self.ladder = manifest, ladder
+        rungs = ladder.configurations
+        sign = 1.0 if rungs[0].quality.direction == "higher" else -1.0
+        worse_end = 0 if sign > 0 else 1
+        self._sign = sign
+        self._layers = [rung.layers for rung in rungs]
+        self._bytes = [rung.bytes for rung in rungs]
+        self._macs = [rung.macs for rung in rungs]
+        self._energy = _energies(ladder)
+        # As "badness", so that every limit is an upper one.
+        self._badness = [-sign * rung.quality.value for rung in rungs]
+        self._cautious_badness = [-sign * rung.quality.interval[worse_end] for rung in rungs]
+        self._any_negative = any(min(rung.quality.value, *rung.quality.interval) < 0 for rung in rungs)
+
+    def __len__(self) -> int:
+        """K, the number of configurations."""
+        return len(self._bytes)
+
+    def plan(
+        self,
+        name: str,
+        request: Request,
+        *,
+        held: tuple[Manifest, Ladder] | None = None,
+        default_throughput_bps: float = DEFAULT_THROUGHPUT_BPS,
+        overhead: Overhead = STANDARD_OVERHEAD,
+    ) -> Plan:
+        """The plan for a request; `held` is the version that `request.held` names, needed when it is another than this one.
+
+        With an upper limit (deadline, bytes, MACs, energy), or none at all, the best quality that the limits allow, ties to the
+        fewer bytes; with `min_quality` alone, the fewest bytes that reach it. Quality need not rise with every step, and what
+        the device holds costs nothing, so the configuration can lie below the held one: then nothing is sent.
+
+        Raises:
+            UnmeetableError: no configuration keeps all limits; it names one of them, and the nearest plan.
+            RequestError: the request makes no sense for this version.
+        """
+        missing, held_index = self._missing(request.held, held)
+        ends = self._missing_ends(missing, held_index)
+        throughput = request.throughput_bps or default_throughput_bps
+        rtt = request.rtt_s or 0.0
+        known = request.held is not None and request.held.manifest == self.manifest.digest
+        fixed_bytes = overhead.extra_bytes + (0 if known else self.manifest.size)
+        setup_s = rtt * overhead.setup_round_trips + fixed_bytes * 8 / throughput
+        stream_s, byte_s = rtt * overhead.stream_round_trips, 8 / throughput
+        expected = [setup_s + (stream_s + count * byte_s if count else 0.0) for count in ends]
+
+        limits = self._limits(request, expected, ends)
+        fitting: Sequence[int] = range(len(ends))
+        for limit in limits:
+            bound, costs = limit.bound, limit.costs
+            fitting = [k for k in fitting if costs[k] <= bound]
+
+        fewest = len(limits) == 1 and limits[0].field == "min_quality"
+        order = (ends, self._badness) if fewest else (self._badness, ends)
+
+        def made(k: int) -> Plan:
+            rung = self.ladder.configurations[k]
+            count = rung.layers
+            if missing is None:
+                first = 0 if held_index < 0 else self._layers[held_index]
+                begin, end = self.manifest.offsets[min(first, count)], rung.bytes
+                ranges: tuple[tuple[int, int], ...] = ((begin, end - 1),) if end > begin else ()
+                layers = self.manifest.layers[first:count]
+            else:
+                ranges, layers = self._pieces(missing, count)
+            return Plan(name, self.manifest.digest, k, rung.quality, ends[k], rung.bytes, expected[k], ranges, layers)
+
+        if fitting:
+            return made(_least(fitting, order, held_index))
+        limit, near = _failed(limits, range(len(ends)))
+        plan = made(_least(near, (limit.costs, *order), held_index))
+        raise UnmeetableError(
+            f"{limit.field}: no configuration of {name} keeps {limit.said}{' beside the other limits' if len(limits) > 1 else ''}; "
+            f"the nearest is configuration {plan.configuration} ({plan.quality.metric} {plan.quality.value:g}, "
+            f"{plan.bytes_to_send} bytes to send, {plan.expected_s:.3g} s expected)",
+            limit=limit.field,
+            nearest=plan.to_json(),
+        )
+
+    def _missing(self, held: Held | None, version: tuple[Manifest, Ladder] | None) -> tuple[list[bool] | None, int]:
+        """Which layers the device lacks (None: it holds another count of these very layers), and the held configuration or -1."""
+        if held is None:
+            return None, -1
+        if held.manifest == self.manifest.digest:
+            _check_held(held, len(self))
+            return None, held.configuration
+        if version is None or version[0].digest != held.manifest:
+            raise RequestError("held.manifest", f"the version {held.manifest} is not known here")
+        manifest, ladder = version
+        _check_held(held, len(ladder))
+        have = {layer.digest for layer in manifest.layers[: ladder.configurations[held.configuration].layers]}
+        return [layer.digest not in have for layer in self.manifest.layers], -1
+
+    def _missing_ends(self, missing: list[bool] | None, held_index: int) -> list[int]:
+        """Bytes to send for each configuration."""
+        if missing is None:
+            if held_index < 0:
+                return self._bytes
+            have = self._bytes[held_index]
+            return [count - have if count > have else 0 for count in self._bytes]
+        sizes = (layer.size if lacks else 0 for layer, lacks in zip(self.manifest.layers, missing, strict=True))
+        sums = list(accumulate(sizes, initial=0))
+        return [sums[count] for count in self._layers]
+
+    def _pieces(self, missing: list[bool], count: int) -> tuple[tuple[tuple[int, int], ...], tuple[Descriptor, ...]]:
+        """The missing ones of the first `count` layers: as ranges of the stream, neighbours merged, and as layers."""
+        ranges: list[tuple[int, int]] = []
+        layers: list[Descriptor] = []
+        offsets = self.manifest.offsets
+        for index in range(count):
+            if not missing[index]:
+                continue
+            layers.append(self.manifest.layers[index])
+            start, end = offsets[index], offsets[index + 1] - 1
+            if end < start:
+                continue
+            if ranges and ranges[-1][1] + 1 == start:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((start, end))
+        return tuple(ranges), tuple(layers)
+
+    def _limits(self, request: Request, expected: Sequence[float], ends: Sequence[int]) -> list[_Limit]:
+        """The limits given, in the order in which they are blamed: what gives way first stands first."""
+        limits = []
+        if (wanted := request.min_quality) is not None:
+            if wanted < 0 and not self._any_negative:
+                metric = self.ladder.configurations[0].quality.metric
+                raise RequestError("min_quality", f"{wanted:g} makes no sense: {metric} is never negative here")
+            cautious = request.confidence is not None
+            said = f"{'a surely measured' if cautious else 'a'} quality of {wanted:g} or better"
+            limits.append(_Limit("min_quality", self._cautious_badness if cautious else self._badness, -self._sign * wanted, said))
+        if request.deadline_s is not None:
+            limits.append(_Limit("deadline_s", expected, request.deadline_s, f"the deadline of {request.deadline_s:g} s"))
+        if request.max_bytes is not None:
+            limits.append(_Limit("max_bytes", ends, request.max_bytes, f"{request.max_bytes} bytes to send"))
+        if request.max_macs is not None:
+            limits.append(_Limit("max_macs", self._macs, request.max_macs, f"{request.max_macs} multiply-accumulates"))
+        if request.max_energy_j is not None:
+            if self._energy is None:
+                raise RequestError(
+                    "max_energy_j", "this version has no energy figures (no 'energy_j' in every configuration of its ladder)"
+                )
+            limits.append(_Limit("max_energy_j", self._energy, request.max_energy_j, f"{request.max_energy_j:g} J"))
+        return limits
+
+
+def _energies(ladder: Ladder) -> list[float] | None:
+    """Joules for each configuration, where all of them say so in their `energy_j`."""
+    found = [rung.extra.get("energy_j") for rung in ladder.configurations]
+    numbers = [float(one) for one in found if isinstance(one, int | float) and not isinstance(one, bool) and one >= 0]
+    return numbers if len(numbers) == len(found) else None
+
+
+def _check_held(held: Held, count: int) -> None:
+    if held.configuration >= count:
+        raise RequestError("held.configuration", f"that version has the configurations 0 to {count - 1}, not {held.configuration}")
+
+
+def _least(indices: Sequence[int], order: Sequence[Sequence[float]], held_index: int) -> int:
+    """The index of the least cost; ties are broken by the next costs in `order`, then by keeping what is held, then downwards."""
+    for costs in order:
+        least = min([costs[k] for k in indices])
+        indices = [k for k in indices if costs[k] == least]
+    return next((k for k in indices if k >= held_index), indices[0])
+
+
+def _failed(limits: Sequence[_Limit], indices: Sequence[int]) -> tuple[_Limit, Sequence[int]]:
+    """The limit to blame where nothing keeps all, and the configurations among which the nearest is.
+
+    A limit that nothing keeps even alone is to blame before one that only contradicts the others; the device's hard limits
+    before its wish for quality. Of limits that contradict each other, the wish for quality gives way first.
+    """
+    blamed = next((one for one in reversed(limits) if all(one.costs[k] > one.bound for k in indices)), None)
+    candidates = limits if blamed is None else [blamed]
+    for limit in candidates:
+        others = [k for k in indices if all(one.costs[k] <= one.bound for one in limits if one is not limit)]
+        if others:
+            return limit, others
+    return candidates[0], indices
+
+
+def make_plan(
+    name: str,
+    manifest: Manifest,
+    ladder: Ladder,
+    request: Request,
+    *,
+    held: tuple[Manifest, Ladder] | None = None,
+    default_throughput_bps: float = DEFAULT_THROUGHPUT_BPS,
+    overhead: Overhead = STANDARD_OVERHEAD,
+) -> Plan:
+    """One plan, as `PlanTable.plan`, which is quicker where many are made for one version."""
+    table = PlanTable(manifest, ladder)
+    return table.plan(name, request, held=held, default_throughput_bps=default_throughput_bps, overhead=overhead)

@@ -1,0 +1,196 @@
+"""One repository in a registry, over HTTP (OCI distribution specification 1.1). Everything that arrives is bounded and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin
+
+import aiohttp
+
+from accordion.artifact.digest import Verifier, is_digest, sha256_digest
+from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor
+from accordion.artifact.strict_json import parse_object
+from accordion.errors import DigestError, FormatError, TransferError, UsageError
+from accordion.registry.auth import Credentials, bearer_token
+from accordion.registry.reference import Reference
+
+__all__ = ["RegistryClient"]
+
+SMALL_LIMIT = 2**20  # bytes of a list of tags
+CHUNK = 2**16
+CONNECT_S, SILENCE_S = 10.0, 60.0  # without an answer for so long, nobody is there
+NOT_THERE = (404,)
+
+
+class RegistryClient:
+    """An asynchronous context.
+
+    Errors: TransferError (the network, the registry), UsageError (an unknown name), ContentError (not what was promised).
+    """
+
+    def __init__(self, target: Reference, credentials: Credentials | None = None) -> None:
+        self.target, self.credentials = target, credentials
+        self._session: aiohttp.ClientSession | None = None
+        self._authorization: str | None = None
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
+        if self.credentials is not None:
+            self._authorization = self.credentials.basic()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def tags(self) -> list[str]:
+        """The tags of the repository; UsageError if the registry does not know it."""
+        async with self._ask("GET", "tags/list", allow=NOT_THERE) as answer:
+            if answer.status == 404:
+                raise UsageError(f"{self.target.base} has no package {self.target.name!r}")
+            raw = await self._body(answer, SMALL_LIMIT)
+        tags = parse_object(raw, f"the tags of {self.target.name}", SMALL_LIMIT).get("tags") or []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise FormatError(f"the tags of {self.target.name} at {self.target.base} are not texts")
+        return tags
+
+    async def resolve(self) -> str:
+        """The reference asked for; left out: `latest`, else the only tag. UsageError if there are several, or none."""
+        if self.target.reference is not None:
+            return self.target.reference
+        tags = [tag for tag in await self.tags() if not (tag.startswith("sha256-") and tag.endswith(".sig"))]
+        if "latest" in tags or len(tags) == 1:
+            return "latest" if "latest" in tags else tags[0]
+        where = f"{self.target.base}/{self.target.name}"
+        raise UsageError(f"say which version of {where} you mean: {', '.join(tags[:10])}" if tags else f"{where} is empty")
+
+    async def manifest(self, reference: str) -> bytes | None:
+        """The exact bytes of a manifest, checked against the digest if `reference` is one; None if there is none."""
+        async with self._ask("GET", f"manifests/{reference}", allow=NOT_THERE, headers={"Accept": MANIFEST_MEDIA_TYPE}) as answer:
+            if answer.status == 404:
+                return None
+            raw = await self._body(answer, MANIFEST_LIMIT)
+            promised = reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest")
+        if promised is not None and promised != sha256_digest(raw):
+            raise DigestError(f"the manifest {reference} from {self.target.base} is corrupt: its digest is {sha256_digest(raw)}")
+        return raw
+
+    async def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        """The pieces of a blob as they arrive; DigestError before the last one is given out if they are not what was promised."""
+        verifier = Verifier(descriptor.digest, descriptor.size, f"the blob {descriptor.digest}")
+        async with self._ask("GET", f"blobs/{descriptor.digest}") as answer:
+            try:
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    verifier.update(chunk)
+                    if not verifier.missing:
+                        verifier.finish()
+                    yield chunk
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise TransferError(f"{self.target.base} broke off while sending {descriptor.digest}: {_reason(error)}") from error
+        if verifier.missing:
+            raise TransferError(
+                f"{self.target.base} sent {verifier.received} of the {descriptor.size} bytes of {descriptor.digest}"
+            )
+
+    async def has_blob(self, digest: str) -> bool:
+        """Whether the repository has this blob already."""
+        async with self._ask("HEAD", f"blobs/{digest}", allow=NOT_THERE) as answer:
+            return answer.status == 200
+
+    async def put_blob(self, digest: str, path: Path, progress: Callable[[int], None] = lambda sent: None) -> None:
+        """Sends a file as one blob: a POST that opens the upload, a PUT with all of it."""
+        async with self._ask("POST", "blobs/uploads/", expect=(202,)) as answer:
+            location = answer.headers.get("Location")
+        if not location:
+            raise TransferError(f"{self.target.base} opened an upload without saying where (no Location)")
+        url = urljoin(f"{self._root}/blobs/uploads/", location)
+        url += ("&" if "?" in url else "?") + f"digest={digest}"
+        headers = {"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"}
+        async with self._ask("PUT", url, expect=(201,), headers=headers, body=lambda: _pieces(path, progress)):
+            pass
+
+    async def put_manifest(self, reference: str, raw: bytes, media_type: str = MANIFEST_MEDIA_TYPE) -> None:
+        """Sends a manifest under a tag; its blobs must be there."""
+        async with self._ask(
+            "PUT", f"manifests/{reference}", expect=(201,), headers={"Content-Type": media_type}, body=lambda: raw
+        ):
+            pass
+
+    @property
+    def _root(self) -> str:
+        return f"{self.target.base}/v2/{self.target.name}"
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        expect: tuple[int, ...] = (200,),
+        allow: tuple[int, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Any] = lambda: None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request, a second one where the registry first wants a token. `body` is called for each."""
+        if self._session is None:
+            raise RuntimeError("a RegistryClient is used within `async with`")
+        url = path if "://" in path else f"{self._root}/{path}"
+        try:
+            for attempt in range(2):
+                sent = dict(headers or {})
+                if self._authorization and url.startswith(self.target.base + "/"):
+                    sent["Authorization"] = self._authorization
+                async with self._session.request(method, url, headers=sent, data=body()) as answer:
+                    if answer.status == 401 and not attempt and (challenge := answer.headers.get("WWW-Authenticate")):
+                        self._authorization = await bearer_token(
+                            self._session, challenge, self.credentials, secure=self.target.base.startswith("https:")
+                        )
+                        if self._authorization is not None:
+                            continue
+                    if answer.status not in (*expect, *allow):
+                        raise TransferError(await _refusal(method, answer, self.target), status=answer.status)
+                    yield answer
+                    return
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise TransferError(f"can't reach {self.target.base}: {_reason(error)}") from error
+
+    async def _body(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
+        raw = await answer.content.read(limit + 1)
+        while len(raw) <= limit and (more := await answer.content.read(limit + 1 - len(raw))):
+            raw += more
+        if len(raw) > limit:
+            raise FormatError(f"{self.target.base} sent more than the {limit} bytes that {answer.url.path} may have")
+        return raw
+
+
+def _pieces(path: Path, progress: Callable[[int], None]) -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncIterator[bytes]:
+        with path.open("rb") as stream:
+            while chunk := await asyncio.to_thread(stream.read, CHUNK * 16):
+                yield chunk
+                progress(len(chunk))
+
+    return pieces()
+
+
+async def _refusal(method: str, answer: aiohttp.ClientResponse, target: Reference) -> str:
+    said = (await answer.content.read(500)).decode(errors="replace").split()
+    hint = ""
+    if answer.status in (401, 403):
+        hint = f"; say who you are in {Credentials.VARIABLE} (user:password)" if Credentials.VARIABLE not in os.environ else ""
+    if answer.status == 405:
+        hint = "; it does not take uploads"
+    return f"{target.base} answered {answer.status} to {method} {answer.url.path}: {' '.join(said)[:200] or answer.reason}{hint}"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error is not None:
+        return error.os_error.strerror or str(error)
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -1,0 +1,30 @@
+"""A finished run of the smallest ResNet on digits, with random weights: what is measured here does not need a good network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from accordion.data import load
+from accordion.training import RunDirectory, TrainingConfig, build_network
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    torch.manual_seed(7)
+    config = replace(TrainingConfig(), dataset="digits", network="resnet14", width=4, order="right-to-left")
+    network = build_network(config, load("digits"))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    directory.write_settings({"schema_version": 1, "config": config.to_json()})
+    directory.write_weights(network.module.state_dict())
+    return directory.path
