@@ -34,7 +34,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
         description="Trains, profiles, packages, serves, fetches under a deadline, runs before everything has arrived, upgrades "
         "and sheds, on scikit-learn's digits. Takes a minute or two.",
     )
-    parser.add_argument("-o", "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where to leave it (demo-output)")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where to leave it (demo-output)"
+    )
     return parser
 
 

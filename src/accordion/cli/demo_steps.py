@@ -47,7 +47,9 @@ class Steps:
         shown = shlex.join([*(f"{name}={value}" for name, value in (environment or {}).items()), "accordion", *arguments])
         self.show(shown)
         began = time.monotonic()
-        code = subprocess.run([*PROGRAM, *arguments], stdout=self.stream, env={**os.environ, **(environment or {})}, check=False).returncode
+        code = subprocess.run(
+            [*PROGRAM, *arguments], stdout=self.stream, env={**os.environ, **(environment or {})}, check=False
+        ).returncode
         self.done.append({"command": shown, "exit_code": code, "seconds": time.monotonic() - began})
         if code:
             raise StepError(f"the demonstration ends here: `{shown}` ended with {code}")

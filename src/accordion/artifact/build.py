@@ -1,0 +1,179 @@
+"""Ladder, graphs and segments become one version of a package. Knows files and sizes, and no kind of network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from accordion.artifact.archive import compress, diff_id, pack
+from accordion.artifact.digest import sha256_digest
+from accordion.artifact.graph import check_graph
+from accordion.artifact.ladder import Ladder
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import (
+    CONFIG_MEDIA_TYPE,
+    DOC_RAW,
+    FILEPATH,
+    GRAPHS_TAR_ZSTD,
+    LADDER_JSON,
+    LADDER_JSON_ZSTD,
+    LADDER_PATH,
+    WEIGHT_RAW,
+    Descriptor,
+    Manifest,
+)
+from accordion.artifact.paths import check_path, check_unique
+from accordion.artifact.segment import parse_header
+from accordion.artifact.strict_json import dump
+from accordion.errors import FormatError
+
+__all__ = ["ConfigurationParts", "build_version"]
+
+TRIES = 400  # sizes that the ladder's layer is tried at
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationParts:
+    """What one configuration adds: its graph, and segments by path. A graph that serves several is given with each of them."""
+
+    graph_path: str
+    graph: bytes
+    segments: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    media_type: str
+    data: bytes
+    diff_id: str
+    path: str | None = None
+
+    def descriptor(self) -> Descriptor:
+        annotations = {FILEPATH: self.path} if self.path is not None else {}
+        return Descriptor(self.media_type, sha256_digest(self.data), len(self.data), annotations)
+
+
+def build_version(
+    layout: Layout,
+    tag: str,
+    *,
+    ladder_fields: Mapping[str, Any],
+    configurations: Sequence[ConfigurationParts],
+    documents: Mapping[str, bytes] | None = None,
+    name: str | None = None,
+    created: str | None = None,
+) -> Manifest:
+    """Writes one version into `layout` and lets `tag` name it.
+
+    `ladder_fields` is the ladder as JSON values without `layers`, `graph` and `bytes`, which follow from here. Graphs travel in
+    archives of 1, 2, 4, 8, … graphs, each just before the first configuration that needs it. The same values give the same bytes.
+
+    Raises:
+        FormatError: the parts break a rule of the specification; nothing is named.
+        StorageError: the disk failed.
+    """
+    rows = ladder_fields["configurations"]
+    if len(rows) != len(configurations) or not rows:
+        raise FormatError(f"the ladder has {len(rows)} configurations, the parts are for {len(configurations)}")
+    _check_parts(configurations, documents or {})
+    layers, needed = _arrange(configurations)
+    ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
+    everything = [ladder, *layers]
+    for path, data in (documents or {}).items():
+        everything.append(_Layer(DOC_RAW, data, sha256_digest(data), path))
+    for layer in everything:
+        layout.write_blob(layer.data)
+    raw = dump(_config(name, created, rows[-1], everything))
+    digest, size = layout.write_blob(raw)
+    manifest = Manifest.build(Descriptor(CONFIG_MEDIA_TYPE, digest, size), [layer.descriptor() for layer in everything], {})
+    layout.add_version(tag, manifest)
+    return manifest
+
+
+def _check_parts(configurations: Sequence[ConfigurationParts], documents: Mapping[str, bytes]) -> None:
+    graphs: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
+    for parts in configurations:
+        for path, data in parts.segments.items():
+            if path in sizes:
+                raise FormatError(f"the segment {path!r} occurs twice")
+            parse_header(data, len(data), path)
+            sizes[path] = len(data)
+        if graphs.setdefault(parts.graph_path, parts.graph) != parts.graph:
+            raise FormatError(f"two configurations have different graphs at {parts.graph_path!r}")
+        check_graph(parts.graph, sizes, parts.graph_path)
+    paths = [LADDER_PATH, *graphs, *sizes, *documents]
+    for path in paths:
+        check_path(path)
+    check_unique(paths)
+
+
+def _arrange(configurations: Sequence[ConfigurationParts]) -> tuple[list[_Layer], list[int]]:
+    """The layers after the ladder, and for each configuration how many of all layers it needs."""
+    graphs = list({parts.graph_path: parts.graph for parts in configurations}.items())
+    archives = _doubling(graphs)
+    layers: list[_Layer] = []
+    needed: list[int] = []
+    packed: set[str] = set()
+    for parts in configurations:
+        if parts.graph_path not in packed:
+            group = next(archives)
+            packed |= set(group)
+            data = pack(group)
+            layers.append(_Layer(GRAPHS_TAR_ZSTD, data, diff_id(data)))
+        for path, segment in parts.segments.items():
+            layers.append(_Layer(WEIGHT_RAW, segment, sha256_digest(segment), path))
+        needed.append(1 + len(layers))
+    return layers, needed
+
+
+def _doubling(graphs: Sequence[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:
+    start, count = 0, 1
+    while start < len(graphs):
+        yield dict(graphs[start : start + count])
+        start, count = start + count, count * 2
+
+
+def _ladder_layer(
+    fields: Mapping[str, Any], configurations: Sequence[ConfigurationParts], layers: Sequence[_Layer], needed: Sequence[int]
+) -> _Layer:
+    """The ladder states byte counts that hold its own layer's size, so a size is sought at which it says the truth."""
+    ends = [0]
+    for layer in layers:
+        ends.append(ends[-1] + len(layer.data))
+
+    def stating(size: int) -> bytes:
+        rows = []
+        for row, parts, count in zip(fields["configurations"], configurations, needed, strict=True):
+            rows.append({**row, "layers": count, "graph": parts.graph_path, "bytes": size + ends[count - 1]})
+        return Ladder.parse(dump({**fields, "configurations": rows})).to_bytes()
+
+    size = len(compress(stating(0)))
+    for candidate in range(size, size + TRIES):
+        plain = stating(candidate)
+        packed = compress(plain)
+        if len(packed) == candidate and len(packed) < len(plain):
+            return _Layer(LADDER_JSON_ZSTD, packed, sha256_digest(plain))
+    size = len(stating(0))
+    while len(plain := stating(size)) != size:  # grows with its own digits, so it settles
+        size = max(size + 1, len(plain))
+        if len(stating(size)) < size:
+            plain = stating(size)
+            return _Layer(LADDER_JSON, plain + b" " * (size - len(plain)), sha256_digest(plain + b" " * (size - len(plain))))
+    return _Layer(LADDER_JSON, plain, sha256_digest(plain))
+
+
+def _config(name: str | None, created: str | None, complete: Mapping[str, Any], layers: Sequence[_Layer]) -> dict[str, Any]:
+    """The config blob after the ModelPack specification."""
+    descriptor = {key: value for key, value in (("createdAt", created), ("name", name)) if value is not None}
+    return {
+        "descriptor": descriptor,
+        "modelfs": {"type": "layers", "diffIds": [layer.diff_id for layer in layers]},
+        "config": {
+            "architecture": "elastic",
+            "format": "onnx",
+            "paramSize": str(complete["parameters"]),
+            "precision": str(complete["precision"]),
+        },
+    }

@@ -1,0 +1,133 @@
+"""Graphs from strangers: what is checked before ONNX Runtime may load one.
+
+A graph may name only files of its package, and only ranges inside them; it computes with ONNX's own operators; it holds no weights
+of its own; every value is made before it is used, so there are no cycles; and its size and depth are bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from accordion.artifact.paths import check_path
+from accordion.errors import FormatError
+
+__all__ = ["GRAPH_LIMIT", "check_graph"]
+
+GRAPH_LIMIT = 64 * 2**20  # bytes of one graph
+INLINE_LIMIT = 4096  # bytes of one tensor or list that stays in the graph: shapes, axes, a few constants
+INLINE_TOTAL = 4 * 2**20  # bytes of all of them
+MOST_NODES = 100_000
+DEEPEST = 8  # graphs within graphs (If, Loop)
+MOST_ELEMENTS = 2**40
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+_EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
+# Bits an element, of the types whose tensors may lie in segments. Strings have no fixed size.
+_BITS = {
+    onnx.TensorProto.FLOAT: 32, onnx.TensorProto.UINT8: 8, onnx.TensorProto.INT8: 8, onnx.TensorProto.UINT16: 16,
+    onnx.TensorProto.INT16: 16, onnx.TensorProto.INT32: 32, onnx.TensorProto.INT64: 64, onnx.TensorProto.BOOL: 8,
+    onnx.TensorProto.FLOAT16: 16, onnx.TensorProto.DOUBLE: 64, onnx.TensorProto.UINT32: 32, onnx.TensorProto.UINT64: 64,
+    onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.FLOAT8E4M3FN: 8, onnx.TensorProto.FLOAT8E5M2: 8,
+    onnx.TensorProto.UINT4: 4, onnx.TensorProto.INT4: 4,
+}  # fmt: skip
+
+
+def check_graph(data: bytes, files: Mapping[str, int], what: str) -> None:
+    """FormatError naming `what` unless `data` is an ONNX model that keeps the rules above; `files`: path → size in bytes."""
+    if len(data) > GRAPH_LIMIT:
+        raise FormatError(f"{what} has {len(data)} bytes, more than the {GRAPH_LIMIT} that a graph may have")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not an ONNX model: {str(error).splitlines()[0] if str(error) else 'unreadable'}") from error
+    if not model.HasField("graph") or not model.opset_import:
+        raise FormatError(f"{what} is not an ONNX model: it has no graph or no operator set")
+    if model.functions or model.training_info:
+        raise FormatError(f"{what} defines functions or training of its own")
+    if foreign := [row.domain for row in model.opset_import if row.domain not in DOMAINS]:
+        raise FormatError(f"{what} needs operators of the domain {foreign[0][:80]!r}: only ONNX's own are allowed")
+    _Check(files, what).graph(model.graph, frozenset(), 0)
+
+
+class _Check:
+    def __init__(self, files: Mapping[str, int], what: str) -> None:
+        self.files, self.what = files, what
+        self.nodes = self.inline = 0
+
+    def fail(self, problem: str) -> FormatError:
+        return FormatError(f"{self.what}: {problem}")
+
+    def graph(self, graph: onnx.GraphProto, outside: frozenset[str], depth: int) -> None:
+        if depth > DEEPEST:
+            raise self.fail(f"graphs are nested more than {DEEPEST} deep")
+        if graph.sparse_initializer:
+            raise self.fail("it holds sparse tensors")
+        names = [value.name for value in graph.input] + [tensor.name for tensor in graph.initializer]
+        for tensor in graph.initializer:
+            self.tensor(tensor)
+        known = set(outside) | set(names)
+        made: set[str] = set()
+        for node in graph.node:
+            self.nodes += 1
+            if self.nodes > MOST_NODES:
+                raise self.fail(f"it has more than {MOST_NODES} nodes")
+            if node.domain not in DOMAINS:
+                raise self.fail(f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}")
+            for name in node.input:
+                if name and name not in known:
+                    raise self.fail(f"{name[:80]!r} is used before it is made: a cycle, or a hole")
+            for attribute in node.attribute:
+                self.attribute(attribute, known, depth)
+            for name in node.output:
+                if name and (name in made or name in names):
+                    raise self.fail(f"{name[:80]!r} is made twice")
+                made.add(name)
+                known.add(name)
+        if missing := [value.name for value in graph.output if value.name not in known]:
+            raise self.fail(f"nothing makes its output {missing[0][:80]!r}")
+
+    def attribute(self, attribute: onnx.AttributeProto, known: set[str], depth: int) -> None:
+        if attribute.sparse_tensor.ByteSize() or attribute.sparse_tensors:
+            raise self.fail("it holds sparse tensors")
+        for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                raise self.fail("an attribute points to a file")
+            self.count(tensor.ByteSize(), f"the attribute {attribute.name[:40]!r}")
+        size = len(attribute.s) + 4 * len(attribute.floats) + 8 * len(attribute.ints) + sum(map(len, attribute.strings))
+        self.count(size, f"the attribute {attribute.name[:40]!r}")
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            self.graph(graph, frozenset(known), depth + 1)
+
+    def tensor(self, tensor: onnx.TensorProto) -> None:
+        where = f"the tensor {tensor.name[:80]!r}"
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            self.count(tensor.ByteSize(), where)
+            return
+        rows = {row.key: row.value for row in tensor.external_data}
+        if len(rows) != len(tensor.external_data) or not set(rows) <= _EXTERNAL_KEYS:
+            raise self.fail(f"{where} says in an unknown way where it lies")
+        path = check_path(rows.get("location"), f"{self.what}: {where}")
+        if path not in self.files:
+            raise self.fail(f"{where} lies in {path!r}, which is not among the files that its configuration has")
+        start, length = self.number(rows.get("offset", "0"), where), self.number(rows.get("length"), where)
+        if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MOST_ELEMENTS or tensor.data_type not in _BITS:
+            raise self.fail(f"{where} has a shape or a type that nothing can have")
+        bits = math.prod(tensor.dims) * _BITS[tensor.data_type]
+        if length != (bits + 7) // 8:
+            raise self.fail(f"{where} is {length} bytes long; its shape needs {(bits + 7) // 8}")
+        if start + length > self.files[path]:
+            raise self.fail(f"{where} ends at byte {start + length} of {path!r}, which has {self.files[path]}")
+
+    def number(self, text: str | None, where: str) -> int:
+        if text is None or not text.isascii() or not text.isdigit() or len(text) > 15:
+            raise self.fail(f"{where} has no offset or length that is a number")
+        return int(text)
+
+    def count(self, size: int, where: str) -> None:
+        self.inline += size
+        if size > INLINE_LIMIT + 256 or self.inline > INLINE_TOTAL:
+            raise self.fail(f"{where} holds weights in the graph itself: they belong into a segment")

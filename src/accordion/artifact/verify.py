@@ -1,0 +1,163 @@
+"""Every rule of the specification, held against a package directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accordion.artifact.archive import UNPACKED_LIMIT, diff_id_of, unpack
+from accordion.artifact.digest import file_digest
+from accordion.artifact.graph import check_graph
+from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import (
+    GRAPHS_TAR_ZSTD,
+    LADDER_JSON_ZSTD,
+    MANIFEST_LIMIT,
+    WEIGHT_RAW,
+    WEIGHT_TAR_ZSTD,
+    Descriptor,
+    Manifest,
+)
+from accordion.artifact.paths import check_unique
+from accordion.artifact.segment import read_header
+from accordion.artifact.strict_json import Fields, parse_object
+from accordion.errors import AccordionError, ContentError, FormatError
+
+__all__ = ["Contents", "verify_package"]
+
+CONFIG_LIMIT = 16 * 2**20
+PACKED_LIMIT = 2**32  # bytes that one archive may unpack to; its files pass through memory one at a time
+
+
+class Contents:
+    """The files of a version's layers, taken in one layer after the other, with what must be known of them."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self.graphs: dict[str, bytes] = {}
+
+    def add(self, index: int, layer: Descriptor, path: Path) -> None:
+        """Takes in layer `index`, whose bytes lie at `path`. FormatError if they break a rule."""
+        what = f"layer {index}"
+        if layer.media_type == WEIGHT_RAW:
+            with path.open("rb") as stream:
+                read_header(stream, layer.size, what)
+        if layer.path is not None:
+            self._take(layer.path, layer.size)
+        elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
+            with path.open("rb") as stream:
+                for name, data in unpack(stream, limit=PACKED_LIMIT, what=what):
+                    self._take(name, len(data))
+                    if name.endswith(".onnx"):
+                        self.graphs[name] = data
+
+    def check_graph(self, path: str) -> None:
+        """FormatError unless the graph at `path` is there and needs nothing that is not."""
+        if path not in self.graphs:
+            raise FormatError(f"the graph {path!r} is not among the layers that its configuration needs")
+        check_graph(self.graphs[path], self.sizes, path)
+
+    def _take(self, path: str, size: int) -> None:
+        self.sizes[path] = size if path not in self.sizes else -1
+        if self.sizes[path] < 0:
+            raise FormatError(f"the path {path!r} occurs twice in the package")
+
+
+def verify_package(directory: Path) -> list[str]:
+    """What is wrong with a package, a line each; empty if nothing is. UsageError if there is no such directory."""
+    try:
+        layout = Layout.open(directory)
+        references, tags = layout.references(), layout.tags()
+    except ContentError as error:
+        return [str(error)]
+    problems = [] if tags else [f"{directory} holds no version"]
+    sound: dict[str, bool] = {}
+    for tag, descriptor in references.items():
+        try:
+            if tag in tags:
+                found = _version(layout, layout.manifest(tag), sound)
+            else:
+                found = _other(layout, descriptor, sound)
+        except AccordionError as error:
+            found = [str(error)]
+        problems += [f"{tag}: {problem}" for problem in found]
+    return problems
+
+
+def _version(layout: Layout, manifest: Manifest, sound: dict[str, bool]) -> list[str]:
+    """Problems of one version; `sound` remembers blobs that versions share."""
+    problems = _blobs(layout, (manifest.config, *manifest.layers), sound)
+    if problems:
+        return problems
+    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder.check_against(manifest)
+    try:
+        _config(layout, manifest)
+    except ContentError as error:
+        problems.append(str(error))
+    return problems + _files(layout, manifest, ladder)
+
+
+def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
+    contents = Contents()
+    problems: list[str] = []
+    waiting = list(ladder.configurations)
+    for index, layer in enumerate(manifest.layers):
+        try:
+            contents.add(index, layer, layout.blob_path(layer.digest))
+        except ContentError as error:
+            problems.append(str(error))
+        while waiting and waiting[0].layers == index + 1:
+            configuration = waiting.pop(0)
+            try:
+                contents.check_graph(configuration.graph)
+            except ContentError as error:
+                problems.append(f"configuration {configuration.index}: {error}")
+    try:
+        check_unique(list(contents.sizes))
+    except ContentError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _config(layout: Layout, manifest: Manifest) -> None:
+    raw = layout.read_blob(manifest.config, limit=CONFIG_LIMIT)
+    fields = Fields(parse_object(raw, "the config", CONFIG_LIMIT), "the config")
+    modelfs = Fields(fields.get("modelfs"), "the config's modelfs")
+    stated = modelfs.texts("diffIds")
+    if modelfs.text("type") != "layers" or len(stated) != len(manifest.layers):
+        raise FormatError(f"the config has {len(stated)} diffIds, the manifest {len(manifest.layers)} layers")
+    for index, (layer, promised) in enumerate(zip(manifest.layers, stated, strict=True)):
+        if _diff_id(layout, layer) != promised:
+            raise FormatError(f"the config's diffId {index} is not the digest of layer {index} uncompressed")
+
+
+def _diff_id(layout: Layout, layer: Descriptor) -> str:
+    if layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD, LADDER_JSON_ZSTD):
+        with layout.blob_path(layer.digest).open("rb") as stream:
+            return diff_id_of(stream, limit=UNPACKED_LIMIT, what="a layer")
+    return layer.digest
+
+
+def _blobs(layout: Layout, descriptors: tuple[Descriptor, ...], sound: dict[str, bool]) -> list[str]:
+    problems = []
+    for descriptor in descriptors:
+        path, digest = layout.blob_path(descriptor.digest), descriptor.digest
+        if not path.is_file():
+            problems.append(f"the blob {digest} is missing")
+        elif path.stat().st_size != descriptor.size:
+            problems.append(f"the blob {digest} has {path.stat().st_size} bytes, promised are {descriptor.size}")
+        else:
+            if digest not in sound:
+                sound[digest] = file_digest(path) == digest
+            if not sound[digest]:
+                problems.append(f"the blob {digest} is corrupt: its content has another digest")
+    return problems
+
+
+def _other(layout: Layout, descriptor: Descriptor, sound: dict[str, bool]) -> list[str]:
+    """A signature, or another artifact beside the versions: what it stands on must be there and whole."""
+    value = parse_object(layout.read_blob(descriptor, limit=MANIFEST_LIMIT), "its manifest", MANIFEST_LIMIT)
+    rows = value.get("layers")
+    rows = [value.get("config"), *(rows if isinstance(rows, list) else [])]
+    return _blobs(layout, tuple(Descriptor.from_json(row, "a blob of its manifest") for row in rows), sound)
