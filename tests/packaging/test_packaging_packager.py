@@ -8,11 +8,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from accordion.artifact.verify import verify_package
 
 from accordion.artifact.ladder import Ladder, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
+from accordion.artifact.verify import verify_package
 from accordion.errors import AccordionError, FormatError, UsageError
 from accordion.packaging import package, packager
 from accordion.packaging.check import check_prefixes, lay_out_prefixes

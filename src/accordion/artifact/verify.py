@@ -74,10 +74,7 @@ def verify_package(directory: Path) -> list[str]:
     sound: dict[str, bool] = {}
     for tag, descriptor in references.items():
         try:
-            if tag in tags:
-                found = _version(layout, layout.manifest(tag), sound)
-            else:
-                found = _other(layout, descriptor, sound)
+            found = _version(layout, layout.manifest(tag), sound) if tag in tags else _other(layout, descriptor, sound)
         except AccordionError as error:
             found = [str(error)]
         problems += [f"{tag}: {problem}" for problem in found]

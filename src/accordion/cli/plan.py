@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import Any
 
 from accordion.cli.console import Context
 from accordion.cli.limits import add_limits, request_from
+from accordion.cli.source import open_source
 from accordion.cli.table import quality_text
-from accordion.planning.plan import Plan
+from accordion.errors import UsageError
+from accordion.planning import Held, Plan, Request, make_plan
+from accordion.registry import Credentials, Reference, RegistryClient, is_url, parse_reference
 from accordion.units import format_bytes, format_seconds
 
-__all__ = ["add", "execute"]
+__all__ = ["add", "execute", "make"]
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -30,7 +34,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """The plan."""
-    plan = _plan(arguments)
+    plan = make(arguments)
     whole = f" of {format_bytes(plan.bytes_total)}" if plan.bytes_total != plan.bytes_to_send else ""
     expected = format_seconds(plan.expected_s)
     lines = [
@@ -40,3 +44,28 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     ]
     context.console.result(plan.to_json(), lines)
     return 0
+
+
+def make(arguments: argparse.Namespace) -> Plan:
+    """The plan, by an endpoint, or worked out here where nobody plans."""
+    held, version = None, None
+    if arguments.held is not None:
+        model = open_source(arguments.held)
+        if model.complete is None:
+            raise UsageError(f"{arguments.held} is no model with a complete configuration")
+        held, version = Held(model.manifest.digest, model.complete), (model.manifest, model.ladder)
+    if is_url(arguments.source):
+        target = parse_reference(arguments.source)
+        if target.reference is not None and arguments.reference is not None:
+            raise UsageError(f"{target} names a version already: leave --reference out")
+        request = request_from(arguments, reference=target.reference or arguments.reference, held=held)
+        if (data := asyncio.run(_ask(target, request))) is not None:
+            return Plan.from_json(data)
+    request = request_from(arguments, held=held)
+    source = open_source(arguments.source, arguments.reference)
+    return make_plan(source.label, source.manifest, source.ladder, request, held=version)
+
+
+async def _ask(target: Reference, request: Request) -> dict[str, Any] | None:
+    async with RegistryClient(target, Credentials.from_environment()) as client:
+        return await client.plan(request.to_json())

@@ -9,6 +9,8 @@ from typing import Any
 from accordion.cli import options
 from accordion.cli.answers import answer_lines, as_lists
 from accordion.cli.console import Context
+from accordion.errors import UsageError
+from accordion.units import format_seconds
 
 __all__ = ["add", "execute"]
 
@@ -29,4 +31,21 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Runs, and says what came out."""
-    raise NotImplementedError
+    import time
+
+    from accordion.cli.inputs import read_inputs
+    from accordion.device import Model
+
+    if arguments.configuration is not None and arguments.max_macs is not None:
+        raise UsageError("--configuration names what runs: leave --max-macs out")
+    with Model.open(arguments.model) as model:
+        k = model.choose(arguments.configuration, max_macs=arguments.max_macs)
+        arrays = read_inputs(arguments.inputs, model.ladder.inputs_of(k))
+        model.session(k)
+        began = time.perf_counter()
+        outputs = model.run(arrays, k)
+        seconds = time.perf_counter() - began
+        specs = model.ladder.outputs_of(k)
+    lines = [f"configuration {k}, {format_seconds(seconds)}", *answer_lines(outputs, specs)]
+    context.console.result({"configuration": k, "outputs": as_lists(outputs), "seconds": seconds}, lines)
+    return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from accordion.cli import options
 from accordion.cli.console import Context
+from accordion.units import format_bytes
 
 __all__ = ["add", "execute"]
 
@@ -26,4 +27,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Sheds."""
-    raise NotImplementedError
+    from accordion.device import shed
+
+    configuration, freed = shed(arguments.model, arguments.to)
+    value = {"configuration": configuration, "bytes_freed": freed}
+    context.console.result(value, [f"configuration {configuration} is left, {format_bytes(freed)} given back"])
+    return 0

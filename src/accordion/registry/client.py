@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +17,14 @@ import aiohttp
 from accordion.artifact.digest import Verifier, is_digest, sha256_digest
 from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor
 from accordion.artifact.strict_json import parse_object
-from accordion.errors import DigestError, FormatError, TransferError, UsageError
+from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.registry.auth import Credentials, bearer_token
 from accordion.registry.reference import Reference
 
 __all__ = ["RegistryClient"]
 
 SMALL_LIMIT = 2**20  # bytes of a list of tags
+PLAN_LIMIT = 8 * 2**20  # bytes; a plan lists its layers
 CHUNK = 2**16
 CONNECT_S, SILENCE_S = 10.0, 60.0  # without an answer for so long, nobody is there
 NOT_THERE = (404,)
@@ -98,6 +100,87 @@ class RegistryClient:
             raise TransferError(
                 f"{self.target.base} sent {verifier.received} of the {descriptor.size} bytes of {descriptor.digest}"
             )
+
+    async def plan(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """An endpoint's answer to a request; None where nobody plans (a plain registry, a file server).
+
+        UnmeetableError, with the nearest plan, if no configuration keeps the limits.
+        """
+        raw = json.dumps(dict(request)).encode()
+        headers = {"Content-Type": "application/json"}
+        async with self._ask(
+            "POST", "_accordion/plan", allow=(400, *NOT_THERE, 405, 409, 422), headers=headers, body=lambda: raw
+        ) as answer:
+            kind = answer.headers.get("Content-Type", "").partition(";")[0]
+            if answer.status in (400, 404, 405, 409, 422) and kind != "application/problem+json":
+                return None
+            data = parse_object(await self._body(answer, PLAN_LIMIT), f"the plan of {self.target}", PLAN_LIMIT)
+        if answer.status == 200:
+            return data
+        detail = " ".join(str(data.get("detail") or data.get("title") or "it refuses this request")[:500].split())
+        if answer.status == 409:
+            nearest = data.get("nearest")
+            limit = str(data.get("limit") or "limits")[:40]
+            raise UnmeetableError(detail, limit=limit, nearest=nearest if isinstance(nearest, dict) else None)
+        raise UsageError(f"{self.target.base}: {detail}")
+
+    async def stream(self, manifest: str, start: int, end: int) -> AsyncIterator[bytes] | None:
+        """Bytes `start` to `end` (inclusive) of a version's stream, as they arrive; None where there is no stream.
+
+        Every one of them, or TransferError. What they hold is not checked here.
+        """
+        pieces = self._range(f"_accordion/stream/{manifest}", start, end)
+        try:
+            first = await anext(pieces)
+        except StopAsyncIteration:
+            return None
+
+        async def all_pieces() -> AsyncIterator[bytes]:
+            try:
+                yield first
+                async for piece in pieces:
+                    yield piece
+            finally:
+                await pieces.aclose()
+
+        return all_pieces()
+
+    async def blob_range(self, descriptor: Descriptor, start: int) -> AsyncIterator[bytes]:
+        """A blob's bytes from `start` on, as they arrive and unchecked; TransferError unless all of them come."""
+        if start >= descriptor.size:
+            return
+        found = False
+        async for piece in self._range(f"blobs/{descriptor.digest}", start, descriptor.size - 1):
+            found = True
+            yield piece
+        if not found:
+            raise TransferError(f"{self.target.base} has no blob {descriptor.digest}", status=404)
+
+    async def _range(self, path: str, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Exactly the bytes `start` to `end`; nothing where the path is not known (404)."""
+        missing = end - start + 1
+        async with self._ask("GET", path, expect=(200, 206), allow=NOT_THERE, headers={"Range": f"bytes={start}-{end}"}) as answer:
+            if answer.status == 404:
+                return
+            skip = 0
+            if answer.status == 200:  # a server that knows no ranges sends everything
+                skip = start
+            elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-{end}/"):
+                raise TransferError(f"{self.target.base} answered with other bytes than the {start}-{end} asked for")
+            try:
+                async for chunk in answer.content.iter_any():
+                    dropped = min(skip, len(chunk))
+                    skip -= dropped
+                    piece = chunk[dropped : dropped + missing]
+                    missing -= len(piece)
+                    if piece:
+                        yield piece
+                    if not missing:
+                        break
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise TransferError(f"{self.target.base} broke off while sending: {_reason(error)}") from error
+        if missing:
+            raise TransferError(f"{self.target.base} broke off {missing} bytes before the end")
 
     async def has_blob(self, digest: str) -> bool:
         """Whether the repository has this blob already."""

@@ -1,0 +1,185 @@
+"""Steps 1 to 6 of the paper: fetch, and later upgrade, for programs that wait and for programs that don't."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from accordion.device.delivery import Delivery, Job, Observer, deliver
+from accordion.device.link import Link
+from accordion.device.store import Store
+from accordion.errors import FormatError, UsageError
+from accordion.planning import Request
+from accordion.registry.auth import Credentials
+from accordion.registry.reference import Reference, parse_reference
+
+__all__ = ["Fetch", "fetch", "upgrade"]
+
+ANYTHING = Request()
+
+
+def fetch(
+    source: str,
+    model: Path | str,
+    request: Request = ANYTHING,
+    *,
+    link: Link | None = None,
+    observer: Observer | None = None,
+    credentials: Credentials | None = None,
+    started: float | None = None,
+) -> Delivery:
+    """Fetches what `request` allows of `source` (URL/NAME[:TAG]) into the folder `model`; goes on where an earlier fetch stopped.
+
+    A folder that holds another version keeps it until the new one is whole. `link` shapes the transfer; `started` is the
+    `time.monotonic()` from which the deadline counts (now, if left out).
+
+    Raises:
+        UsageError: a bad address, an unknown name, a folder that holds something else.
+        UnmeetableError: no configuration keeps the limits, or nothing was complete at the deadline; what arrived is kept.
+        ContentError: what arrived is not what was promised; it was not used.
+        TransferError: the other side can't be reached or broke off; what arrived is kept.
+        StorageError: the disk failed.
+    """
+    job = _fetch_job(source, model, request, link, credentials, started)
+    return asyncio.run(deliver(job, observer or Observer()))
+
+
+def upgrade(
+    model: Path | str,
+    request: Request = ANYTHING,
+    *,
+    to: int | None = None,
+    link: Link | None = None,
+    observer: Observer | None = None,
+    credentials: Credentials | None = None,
+    started: float | None = None,
+) -> Delivery:
+    """Fetches only what `model` lacks for configuration `to`, or for the best that `request` allows.
+
+    With `request.reference`, to that version: the folder is the old one until the new one is whole. Errors as of `fetch`.
+    """
+    job = _upgrade_job(model, request, to, link, credentials, started)
+    return asyncio.run(deliver(job, observer or Observer()))
+
+
+class Fetch:
+    """A fetch, or with `Fetch.upgrade` an upgrade, to wait for step by step:
+
+        async with Fetch("http://host/name", "folder", Request(deadline_s=1.0)) as delivery:
+            async for configuration, seconds in delivery:
+                ...  # it is whole: it may run
+        result = delivery.result
+
+    Leaving the block early stops the transfer; what arrived is kept.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        model: Path | str,
+        request: Request = ANYTHING,
+        *,
+        link: Link | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._job = _fetch_job(source, model, request, link, credentials, None)
+        self._queue: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
+        self._task: asyncio.Task[Delivery] | None = None
+
+    @classmethod
+    def upgrade(
+        cls,
+        model: Path | str,
+        request: Request = ANYTHING,
+        *,
+        to: int | None = None,
+        link: Link | None = None,
+        credentials: Credentials | None = None,
+    ) -> Self:
+        """As `upgrade`, step by step."""
+        made = cls.__new__(cls)
+        made._job = _upgrade_job(model, request, to, link, credentials, None)
+        made._queue = asyncio.Queue()
+        made._task = None
+        return made
+
+    @property
+    def result(self) -> Delivery:
+        """What the delivery brought. Raises what made it fail."""
+        if self._task is None or not self._task.done():
+            raise UsageError("the delivery has not ended yet")
+        return self._task.result()
+
+    async def __aenter__(self) -> Self:
+        async def ready(k: int, seconds: float) -> None:
+            self._queue.put_nowait((k, seconds))
+
+        self._task = asyncio.create_task(deliver(self._job, Observer(ready=ready)))
+        self._task.add_done_callback(lambda _: self._queue.put_nowait(None))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, float]]:
+        while (item := await self._queue.get()) is not None:
+            yield item
+        if self._task is not None and not self._task.cancelled():
+            self._task.result()
+
+
+def _fetch_job(
+    source: str,
+    model: Path | str,
+    request: Request,
+    link: Link | None,
+    credentials: Credentials | None,
+    started: float | None,
+) -> Job:
+    target = parse_reference(source)
+    if request.reference is not None and target.reference is not None:
+        raise UsageError(f"{source} names a version already: leave the other one out")
+    return _job(Path(model), target, request, None, link, credentials, started)
+
+
+def _upgrade_job(
+    model: Path | str,
+    request: Request,
+    to: int | None,
+    link: Link | None,
+    credentials: Credentials | None,
+    started: float | None,
+) -> Job:
+    store = Store.open(Path(model))
+    state = store.state
+    if not state.url:
+        raise FormatError(f"{model} does not say where it came from: fetch it anew")
+    reference = None if request.reference is not None else state.manifest
+    target = parse_reference(f"{state.url}/{state.name}")
+    return _job(Path(model), Reference(target.base, target.name, reference), request, to, link, credentials, started)
+
+
+def _job(
+    model: Path,
+    target: Reference,
+    request: Request,
+    to: int | None,
+    link: Link | None,
+    credentials: Credentials | None,
+    started: float | None,
+) -> Job:
+    return Job(
+        root=model,
+        target=target,
+        request=request,
+        to=to,
+        link=link or Link(),
+        credentials=credentials or Credentials.from_environment(),
+        started=time.monotonic() if started is None else started,
+    )

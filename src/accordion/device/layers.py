@@ -1,0 +1,103 @@
+"""One layer becomes files: unpacked within bounds, checked, and in their place only when all of that went well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accordion.artifact.archive import unpack
+from accordion.artifact.atomic import write_file
+from accordion.artifact.digest import Verifier, sha256_digest
+from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
+from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, Descriptor
+from accordion.artifact.segment import read_header
+from accordion.device.state import FileEntry
+from accordion.errors import DigestError, FormatError, StorageError
+
+__all__ = ["Incoming", "place_layer"]
+
+UNPACKED_FLOOR = 64 * 2**20  # bytes that any archive may unpack to …
+UNPACKED_RATIO = 200  # … and as a multiple of its own size; graphs reach about 20
+
+
+class Incoming:
+    """The bytes of one layer on their way into `.incoming`, verified while they arrive; what is there already counts."""
+
+    def __init__(self, folder: Path, layer: Descriptor, what: str) -> None:
+        self.path = folder / layer.digest.removeprefix("sha256:")
+        self.verifier = Verifier(layer.digest, layer.size, what)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and self.path.stat().st_size > layer.size:
+                self.path.unlink()
+            self._stream = self.path.open("ab+")
+            self._stream.seek(0)
+            while piece := self._stream.read(2**20):
+                self.verifier.update(piece)
+        except OSError as error:
+            raise StorageError(f"can't write {self.path}: {error.strerror or error}") from error
+        self.reused = self.verifier.received
+
+    @property
+    def missing(self) -> int:
+        """Bytes still to come."""
+        return self.verifier.missing
+
+    def take(self, data: bytes) -> None:
+        """The next bytes. DigestError at one too many."""
+        self.verifier.update(data)
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise StorageError(f"can't write {self.path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Keeps what has arrived for the next time."""
+        try:
+            self._stream.close()
+        except OSError as error:
+            raise StorageError(f"can't write {self.path}: {error.strerror or error}") from error
+
+    def finish(self) -> Path:
+        """Where the whole layer lies. DigestError if it is not what was promised: then it is thrown away."""
+        self.close()
+        try:
+            self.verifier.finish()
+        except DigestError:
+            self.path.unlink(missing_ok=True)
+            raise
+        return self.path
+
+
+def place_layer(source: Path, layer: Descriptor, target: Path, what: str) -> dict[str, FileEntry]:
+    """Puts the files of a verified layer under `target`; says what they are. A raw layer is moved there; of others, `source` stays.
+
+    FormatError if the layer's content breaks a rule; then nothing of it is in its place.
+    """
+    try:
+        if layer.media_type in (WEIGHT_RAW, DOC_RAW):
+            if layer.media_type == WEIGHT_RAW:
+                with source.open("rb") as stream:
+                    read_header(stream, layer.size, what)
+            path = str(layer.path)
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target / path)
+            return {path: FileEntry(layer.size, layer.digest, layer.digest)}
+        if layer.path == LADDER_PATH:
+            found = {LADDER_PATH: ladder_file(layer, _read(source, LADDER_LIMIT, what))}
+        else:
+            with source.open("rb") as stream:
+                found = dict(unpack(stream, limit=max(UNPACKED_FLOOR, UNPACKED_RATIO * layer.size), what=what))
+        files = {}
+        for path, data in found.items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            write_file(target / path, data)
+            files[path] = FileEntry(len(data), sha256_digest(data), layer.digest)
+        return files
+    except OSError as error:
+        raise StorageError(f"can't write into {target}: {error.strerror or error}") from error
+
+
+def _read(path: Path, limit: int, what: str) -> bytes:
+    if path.stat().st_size > limit:
+        raise FormatError(f"{what} has more than the {limit} bytes allowed")
+    return path.read_bytes()

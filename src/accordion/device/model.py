@@ -1,0 +1,214 @@
+"""A model folder that answers: all of it or a fraction, while it grows, shrinks or changes to another version."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from accordion.artifact.ladder import Ladder
+from accordion.artifact.manifest import Manifest
+from accordion.device.store import Store, locked
+from accordion.errors import AccordionError, ContentError, FormatError, UnmeetableError, UsageError
+
+__all__ = ["Model", "shed", "verify_model"]
+
+Array = NDArray[Any]
+
+
+class Model:
+    """`manifest`, `ladder` and `configuration` (the largest complete one, None before the first) say what is there.
+
+    Safe to use from several threads. An inference under way keeps the session that it began with, so `refresh` never disturbs it.
+    """
+
+    def __init__(self, store: Store, ladder: Ladder, threads: int) -> None:
+        self._store, self.ladder, self._threads = store, ladder, threads
+        self._sessions: dict[int, onnxruntime.InferenceSession] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path | str, *, threads: int = 0) -> Model:
+        """A folder as `fetch` makes it; `threads` for one inference, 0 for one a core.
+
+        Raises:
+            UsageError: there is no model.
+            ContentError: what is there is broken.
+        """
+        store = Store.open(Path(path))
+        return cls(store, store.ladder(), threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._store.root
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the version that is there."""
+        return self._store.manifest
+
+    @property
+    def configuration(self) -> int | None:
+        """The largest complete configuration."""
+        return self._store.complete(self.ladder)
+
+    def refresh(self) -> int | None:
+        """Reads again what is there, after a fetch, an upgrade or a shed by anyone; returns `configuration`.
+
+        Sessions of configurations that are the same as before stay; those of another version are dropped.
+        """
+        store = Store.open(self.path)
+        ladder = store.ladder()
+        with self._lock:
+            if store.manifest.digest != self._store.manifest.digest:
+                self._sessions = {}
+            self._store, self.ladder = store, ladder
+            complete = self.configuration
+            self._sessions = {k: s for k, s in self._sessions.items() if complete is not None and k <= complete}
+        return complete
+
+    def choose(self, configuration: int | None = None, *, max_macs: int | None = None) -> int:
+        """The configuration that would run: the one asked for, else the best complete one within `max_macs`.
+
+        Raises:
+            UsageError: there is no such configuration.
+            UnmeetableError: it is not complete here, or none keeps the limit.
+        """
+        complete = self.configuration
+        if configuration is not None and configuration >= len(self.ladder):
+            raise UsageError(f"there is no configuration {configuration}: this model has 0 to {len(self.ladder) - 1}")
+        if complete is None:
+            raise UnmeetableError(f"{self.path} has no complete configuration yet: fetch it", limit="configuration")
+        if configuration is not None:
+            if configuration > complete:
+                raise UnmeetableError(
+                    f"configuration {configuration} is not here, {complete} is the largest: `accordion upgrade` fetches the rest",
+                    limit="configuration",
+                )
+            return configuration
+        rungs = self.ladder.configurations[: complete + 1]
+        fitting = [rung for rung in rungs if max_macs is None or rung.macs <= max_macs]
+        if not fitting:
+            least = min(rung.macs for rung in rungs)
+            raise UnmeetableError(
+                f"no configuration here runs in {max_macs} multiply-accumulates: the least is {least}", limit="max_macs"
+            )
+        return max(fitting, key=lambda rung: rung.index).index if max_macs is None else _best(fitting)
+
+    def run(
+        self, inputs: Mapping[str, Array] | Array, configuration: int | None = None, *, max_macs: int | None = None
+    ) -> dict[str, Array]:
+        """The outputs by name, of the configuration that `choose` names. A single array is the first input.
+
+        Raises:
+            ContentError: a file is not what was fetched; it does not run.
+            UsageError: the inputs don't fit.
+        """
+        k = self.choose(configuration, max_macs=max_macs)
+        session = self.session(k)
+        specs = self.ladder.inputs_of(k)
+        feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
+        names = [output.name for output in session.get_outputs()]
+        try:
+            found = session.run(names, {name: np.asarray(value) for name, value in feed.items()})
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise UsageError(f"configuration {k} can't take these inputs: {_first_line(error)}") from error
+        return dict(zip(names, found, strict=True))
+
+    def session(self, k: int) -> onnxruntime.InferenceSession:
+        """The ONNX Runtime session of configuration `k`, made when first asked for. ContentError if it can't be trusted."""
+        with self._lock:
+            if k not in self._sessions:
+                self._store.check_configuration(self.ladder, k)
+                self._sessions[k] = self._load(k)
+            return self._sessions[k]
+
+    def close(self) -> None:
+        """Lets the sessions go."""
+        with self._lock:
+            self._sessions = {}
+
+    def _load(self, k: int) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 4
+        path = self.path / self.ladder.configurations[k].graph
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # as above
+            raise FormatError(f"ONNX Runtime does not load configuration {k}: {_first_line(error)}") from error
+
+
+def _best(rungs: Any) -> int:
+    best = rungs[0]
+    for rung in rungs[1:]:
+        if rung.quality.better_than(best.quality):
+            best = rung
+    return int(best.index)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def shed(path: Path | str, to: int) -> tuple[int, int]:
+    """Gives back the disk of what lies above configuration `to`; returns (configuration that is left, bytes given back).
+
+    Raises:
+        UsageError: no model, or no such configuration.
+        UnmeetableError: configuration `to` is not complete here.
+    """
+    root = Path(path)
+    Store.open(root)
+    with locked(root):
+        store = Store.open(root)
+        ladder = store.ladder()
+        if to >= len(ladder):
+            raise UsageError(f"there is no configuration {to}: this model has 0 to {len(ladder) - 1}")
+        complete = store.complete(ladder)
+        if complete is None or to > complete:
+            raise UnmeetableError(f"configuration {to} is not complete in {root}", limit="configuration")
+        return to, store.shed(ladder, to)
+
+
+def verify_model(path: Path | str) -> list[str]:
+    """What is wrong with a model folder, a line each; empty if nothing is. UsageError if there is none."""
+    try:
+        store = Store.open(Path(path))
+    except ContentError as error:
+        return [str(error)]
+    problems = []
+    for name in store.state.files:
+        try:
+            store.check_file(name)
+        except AccordionError as error:
+            problems.append(str(error))
+    try:
+        ladder = store.ladder()
+    except ContentError as error:
+        return list(dict.fromkeys([*problems, str(error)]))
+    stated = store.state.configuration
+    if stated is not None:
+        complete = store.complete(ladder)
+        if complete is None or complete < stated:
+            problems.append(f"state.json says that configuration {stated} is complete; it is not")
+        for k in range((complete if complete is not None else -1) + 1):
+            try:
+                store.check_graph(ladder, k)
+            except AccordionError as error:
+                problems.append(f"configuration {k}: {error}")
+    return list(dict.fromkeys(problems))

@@ -1,0 +1,298 @@
+"""A model folder on disk: what is there, what is missing, and changes that happen whole or not at all.
+
+While another version arrives it is a folder of its own, `.next`, beside the running one. Once it is whole a marker is written there
+(the one step that decides), and then its files move into their place; whoever finds the marker after a crash moves the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from accordion.artifact.atomic import write_file
+from accordion.artifact.digest import file_digest
+from accordion.artifact.graph import GRAPH_LIMIT, check_graph
+from accordion.artifact.ladder import LADDER_LIMIT, Ladder
+from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, Descriptor, Manifest
+from accordion.device.layers import Incoming, place_layer
+from accordion.device.state import STATE_LIMIT, FileEntry, State
+from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
+
+__all__ = ["Store", "locked"]
+
+NEXT, MARKER, INCOMING, LOCK = ".next", "COMMIT", ".incoming", ".lock"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other changes out of a model folder, which is made if need be. The lock goes with the process, however it ends."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file: name a folder for the model")
+    fresh = not path.exists() or not any(path.iterdir())
+    if not fresh and not any((path / name).exists() for name in ("state.json", "manifest.json", LOCK)):
+        raise UsageError(f"{path} holds something else: name a new or an empty folder for the model")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = (path / LOCK).open("w")
+    except OSError as error:
+        raise StorageError(f"can't write into {path}: {error.strerror or error}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"another fetch, upgrade or shed is at work in {path}: wait for it, or name another folder"
+            ) from error
+        _finish_exchange(path)
+        for left in path.glob(".new-*"):  # of a write that was killed
+            left.unlink(missing_ok=True)
+        yield
+
+
+class Store:
+    """One version in a folder. Everything that changes it needs `locked` around it."""
+
+    def __init__(self, root: Path, manifest: Manifest, state: State) -> None:
+        self.root, self.manifest, self.state = root, manifest, state
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """What is there. UsageError if that is no model, ContentError if it is a broken one."""
+        if not root.is_dir():
+            raise UsageError(f"there is no model folder {root}")
+        if not (root / "state.json").is_file() and not (root / "manifest.json").is_file():
+            raise UsageError(f"{root} is no model folder: it has no state.json")
+        state = State.parse(_read(root / "state.json", STATE_LIMIT), str(root / "state.json"))
+        manifest = Manifest.parse(_read(root / "manifest.json", MANIFEST_LIMIT), digest=state.manifest)
+        return cls(root, manifest, state)
+
+    @classmethod
+    def begin(cls, root: Path, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
+        """A folder for this version, going on with what is there of it; anything else in it is of no use any more."""
+        try:
+            before = cls.open(root)
+            if before.manifest.digest == manifest.digest:
+                return cls(root, manifest, replace(before.state, name=name, url=url, reference=reference))
+        except (ContentError, UsageError):
+            pass
+        made = cls(root, manifest, State(name, url, reference, manifest.digest, None, 0))
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't write {root}: {error.strerror or error}") from error
+        write_file(root / "manifest.json", manifest.raw)
+        made.save()
+        return made
+
+    def ladder(self) -> Ladder:
+        """The ladder, checked. ContentError if it is not there or broken."""
+        entry = self.state.files.get(LADDER_PATH)
+        if entry is None or entry.layer != self.manifest.layers[0].digest:
+            raise FormatError(f"{self.root} has no ladder yet: fetch it again")
+        self.check_file(LADDER_PATH)
+        ladder = Ladder.parse(_read(self.root / LADDER_PATH, LADDER_LIMIT))
+        ladder.check_against(self.manifest)
+        return ladder
+
+    def has(self, layer: Descriptor) -> bool:
+        """Whether the files of a layer were put here."""
+        return any(entry.layer == layer.digest for entry in self.state.files.values())
+
+    def missing(self, count: int) -> list[int]:
+        """Which of the first `count` layers are not here."""
+        have = {entry.layer for entry in self.state.files.values()}
+        return [index for index in range(count) if self.manifest.layers[index].digest not in have]
+
+    def check_file(self, path: str) -> None:
+        """DigestError unless a file is what arrived once."""
+        entry = self.state.files[path]
+        place = self.root / path
+        if not place.is_file():
+            raise DigestError(f"{place} is missing: fetch it again")
+        try:
+            sound = place.stat().st_size == entry.size and file_digest(place) == entry.sha256
+        except OSError as error:
+            raise StorageError(f"can't read {place}: {error.strerror or error}") from error
+        if not sound:
+            raise DigestError(f"{place} is corrupt: it is not what was fetched; the next fetch repairs it")
+
+    def check_configuration(self, ladder: Ladder, k: int) -> None:
+        """ContentError unless all that configuration `k` needs is here and may run."""
+        count = ladder.configurations[k].layers
+        if missing := self.missing(count):
+            raise DigestError(f"{self.root}: configuration {k} lacks layer {missing[0]}; the next fetch repairs it")
+        for path in self._paths_of(count):
+            self.check_file(path)
+        self.check_graph(ladder, k)
+
+    def check_graph(self, ladder: Ladder, k: int) -> None:
+        """FormatError unless the graph of configuration `k` keeps the rules over the files that it has."""
+        rung = ladder.configurations[k]
+        sizes = {path: self.state.files[path].size for path in self._paths_of(rung.layers)}
+        if rung.graph not in sizes:
+            raise FormatError(f"configuration {k}: the graph {rung.graph!r} is not among the layers that it needs")
+        check_graph(_read(self.root / rung.graph, GRAPH_LIMIT), sizes, rung.graph)
+
+    def repair(self) -> list[str]:
+        """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""
+        broken: dict[str, str] = {}
+        for path, entry in self.state.files.items():
+            try:
+                self.check_file(path)
+            except DigestError:
+                broken[path] = entry.layer
+        if broken:
+            gone = set(broken.values())
+            self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if e.layer not in gone})
+        self._recover()
+        return sorted(broken)
+
+    def incoming(self, index: int) -> Incoming:
+        """Layer `index` on its way."""
+        return Incoming(self.root / INCOMING, self.manifest.layers[index], f"layer {index}")
+
+    def partial(self, index: int) -> int:
+        """How many bytes of layer `index` have arrived earlier."""
+        layer = self.manifest.layers[index]
+        path = self.root / INCOMING / layer.digest.removeprefix("sha256:")
+        size = path.stat().st_size if path.is_file() else 0
+        return size if size <= layer.size else 0
+
+    def add(self, index: int, source: Path) -> None:
+        """Puts the verified layer at `source` in its place and remembers it."""
+        layer = self.manifest.layers[index]
+        files = place_layer(source, layer, self.root, f"layer {index}")
+        for path in files:
+            if path in self.state.files and self.state.files[path].layer != layer.digest:
+                raise FormatError(f"layer {index}: the path {path!r} is another layer's")
+        self.state = replace(self.state, files={**self.state.files, **files})
+        self.save()
+        source.unlink(missing_ok=True)
+
+    def complete(self, ladder: Ladder) -> int | None:
+        """The largest configuration all of whose layers are here."""
+        missing = self.missing(len(self.manifest.layers))
+        return ladder.complete_within(missing[0] if missing else len(self.manifest.layers))
+
+    def save(self, configuration: int | None = None) -> None:
+        """Writes the state; `configuration` is the largest complete one, left alone if None."""
+        missing = self.missing(len(self.manifest.layers))
+        count = missing[0] if missing else len(self.manifest.layers)
+        kept = self.state.configuration if configuration is None else configuration
+        self.state = replace(self.state, configuration=kept, layers_complete=count)
+        write_file(self.root / "state.json", self.state.to_bytes())
+
+    def shed(self, ladder: Ladder, k: int) -> int:
+        """Deletes what only configurations above `k` need; returns the bytes given back."""
+        count = ladder.configurations[k].layers
+        kept = {layer.digest for layer in self.manifest.layers[:count]}
+        going = {path for path, entry in self.state.files.items() if entry.layer not in kept}
+        # Files that a killed fetch put in place without writing the state.
+        going |= {str(layer.path) for layer in self.manifest.layers[count:] if layer.path and layer.path not in self.state.files}
+        self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if p not in going})
+        self.save(k)
+        freed = 0
+        try:
+            for place in [self.root / path for path in going] + list((self.root / INCOMING).glob("*")):
+                if place.is_file():
+                    freed += place.stat().st_size
+                    place.unlink()
+            shutil.rmtree(self.root / NEXT, ignore_errors=True)
+        except OSError as error:
+            raise StorageError(f"can't delete in {self.root}: {error.strerror or error}") from error
+        return freed
+
+    def next_version(self, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
+        """A folder for another version, with all that it has in common with this one."""
+        made = Store.begin(self.root / NEXT, manifest, name=name, url=url, reference=reference)
+        files = dict(made.state.files)
+        wanted = {layer.digest for layer in manifest.layers}
+        try:
+            for path, entry in self.state.files.items():
+                if entry.layer in wanted and path not in files:
+                    place = made.root / path
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.unlink(missing_ok=True)
+                    self.check_file(path)
+                    _link(self.root / path, place)
+                    files[path] = entry
+        except OSError as error:
+            raise StorageError(f"can't write {made.root}: {error.strerror or error}") from error
+        made.state = replace(made.state, files=files)
+        made.save()
+        return made
+
+    def exchange(self) -> Store:
+        """Of a next version: takes the place of the running one. Returns the folder as it then is."""
+        parent = self.root.parent
+        write_file(self.root / MARKER, b"")
+        _finish_exchange(parent)
+        return Store.open(parent)
+
+    def _paths_of(self, count: int) -> list[str]:
+        layers = {layer.digest for layer in self.manifest.layers[:count]}
+        return [path for path, entry in self.state.files.items() if entry.layer in layers]
+
+    def _recover(self) -> None:
+        """Segments that were put in place just before a kill are not fetched again."""
+        found = {}
+        for layer in self.manifest.layers:
+            path = layer.path
+            if layer.media_type != WEIGHT_RAW or path is None or path in self.state.files:
+                continue
+            place = self.root / path
+            if place.is_file() and place.stat().st_size == layer.size and file_digest(place) == layer.digest:
+                found[path] = FileEntry(layer.size, layer.digest, layer.digest)
+        if found:
+            self.state = replace(self.state, files={**self.state.files, **found})
+
+
+def _finish_exchange(root: Path) -> None:
+    """Moves a decided next version into its place; harmless to repeat from the beginning."""
+    new = root / NEXT
+    if not (new / MARKER).exists():
+        return
+    try:
+        old_files: set[str] = set()
+        with suppress(ContentError, UsageError):
+            old_files = set(Store.open(root).state.files)
+        state = State.parse(_read(new / "state.json", STATE_LIMIT), str(new / "state.json"))
+        for path in state.files:
+            if (new / path).exists():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(new / path, root / path)  # noqa: PTH105
+        for name in ("manifest.json", "state.json"):
+            write_file(root / name, _read(new / name, STATE_LIMIT))
+        for path in old_files - set(state.files):
+            (root / path).unlink(missing_ok=True)
+        shutil.rmtree(root / INCOMING, ignore_errors=True)
+        # The marker goes last of all that matters: until then a repetition finds its way.
+        (new / MARKER).unlink()
+        shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"can't put the new version of {root} in its place: {error.strerror or error}") from error
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except FileNotFoundError as error:
+        raise FormatError(f"{path} is missing") from error
+    except OSError as error:
+        raise StorageError(f"can't read {path}: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise FormatError(f"{path} is longer than the {limit} bytes that it may have")
+    return data
