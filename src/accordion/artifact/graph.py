@@ -66,10 +66,10 @@ class _Check:
             raise self.fail(f"graphs are nested more than {DEEPEST} deep")
         if graph.sparse_initializer:
             raise self.fail("it holds sparse tensors")
-        names = [value.name for value in graph.input] + [tensor.name for tensor in graph.initializer]
+        names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         for tensor in graph.initializer:
             self.tensor(tensor)
-        known = set(outside) | set(names)
+        known = set(outside | names)
         made: set[str] = set()
         for node in graph.node:
             self.nodes += 1

@@ -167,11 +167,13 @@ class Ladder:
         for configuration in self.configurations:
             if configuration.layers > len(manifest.layers):
                 raise FormatError(
-                    f"configuration {configuration.index} needs {configuration.layers} layers, the manifest has {len(manifest.layers)}"
+                    f"configuration {configuration.index} needs {configuration.layers} layers, "
+                    f"the manifest has {len(manifest.layers)}"
                 )
             if configuration.bytes != (actual := manifest.offsets[configuration.layers]):
                 raise FormatError(
-                    f"configuration {configuration.index} says {configuration.bytes} bytes, its {configuration.layers} layers have {actual}"
+                    f"configuration {configuration.index} says {configuration.bytes} bytes, "
+                    f"its {configuration.layers} layers have {actual}"
                 )
 
 

@@ -27,7 +27,7 @@ def check_path(text: object, what: str = "a file of the package") -> str:
     for part in text.split("/"):
         if not _PART.fullmatch(part) or part.endswith(".") or _DEVICES.fullmatch(part):
             raise FormatError(f"{what}: the path {text!r} is not a plain relative path")
-    if text.lower() in RESERVED:
+    if text.split("/")[0].lower() in RESERVED:
         raise FormatError(f"{what}: the path {text!r} is reserved for the model folder")
     return text
 
@@ -36,8 +36,9 @@ def check_unique(paths: list[str]) -> None:
     """FormatError if two paths are equal (case aside, as on many disks), or one is the folder of another."""
     seen: dict[str, str] = {}
     for path in paths:
-        if (other := seen.setdefault(path.lower(), path)) is not path:
+        if (other := seen.get(path.lower())) is not None:
             raise FormatError(f"the path {path!r} occurs twice in the package (beside {other!r})")
+        seen[path.lower()] = path
     for path in paths:
         parts = path.lower().split("/")
         for cut in range(1, len(parts)):

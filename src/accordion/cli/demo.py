@@ -104,11 +104,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     first = fetched["ready"][0]["seconds"]
     lines = [
         "",
-        f"The first answer came after {format_seconds(first)} and {format_bytes(_bytes_at(fetched, first))}; within the deadline came "
-        f"configuration {fetched['configuration']}.",
+        f"The first answer came after {format_seconds(first)} and {format_bytes(_bytes_at(fetched, first))}; "
+        f"within the deadline came configuration {fetched['configuration']}.",
         f"The upgrade brought {format_bytes(upgraded['bytes_received'])} and reused {format_bytes(upgraded['bytes_reused'])}: "
         f"{format_bytes(whole)} in all.",
-        f"Done in {format_seconds(seconds)}. Package, model and pictures are in {shlex.quote(str(out))}; README.md goes on from there.",
+        f"Done in {format_seconds(seconds)}. Package, model and pictures are in {shlex.quote(str(out))}; "
+        "README.md goes on from there.",
     ]
     steps.say(*lines)
     document = {"output": str(out), "seconds": seconds, "steps": steps.done, "fetch": fetched, "upgrade": upgraded}

@@ -19,7 +19,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "fetch",
         help="fetch a model within limits",
         description="Fetches the configuration that the limits allow into a model folder. When the deadline passes, what is "
-        "complete counts; with nothing complete the exit code is 3, and what arrived is kept. A fetch that was interrupted goes on.",
+        "complete counts; with nothing complete the exit code is 3, and what arrived is kept. "
+        "A fetch that was interrupted goes on.",
     )
     parser.add_argument("source", metavar="URL/NAME[:TAG]", help="a version at an endpoint, a registry or a file server")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="MODEL", help="model folder, new or from an earlier fetch")

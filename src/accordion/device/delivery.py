@@ -31,8 +31,8 @@ LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has on
 class Delivery:
     """What a fetch or an upgrade brought; bytes count manifest and layers.
 
-    `configuration` is the largest complete one; `ready` holds (configuration, seconds since the call) of each as it became complete,
-    beginning with what was there.
+    `configuration` is the largest complete one; `ready` holds (configuration, seconds since the call) of each as it became
+    complete, beginning with what was there.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Delivery:
 class Observer:
     """What a caller wants to hear of while bytes arrive; seconds count from the call.
 
-    `ready`: a configuration is whole and may run from the folder; awaited, so let it be quick or start something. `received`: seconds
-    and bytes so far. `say`: a line for people.
+    `ready`: a configuration is whole and may run from the folder; awaited, so let it be quick or start something. `received`:
+    seconds and bytes so far. `say`: a line for people.
     """
 
     ready: Callable[[int, float], Awaitable[None]] | None = None

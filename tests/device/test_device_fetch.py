@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WIDTH, K, expected  # type: ignore[import-not-found]
+
+from accordion.artifact.layout import Layout
+from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
+from accordion.endpoint import export
+from accordion.errors import DigestError, TransferError, UnmeetableError, UsageError
+
+X = np.random.default_rng(7).standard_normal((3, WIDTH)).astype(np.float32)
+SLOW = Link(rate_bps=2e6, rtt_s=0.01)  # all of the package in about a second
+
+
+def answers(model: Path, k: int, seed: int = 0) -> None:
+    with Model.open(model) as opened:
+        np.testing.assert_allclose(opened.run(X, k)["y"], expected(seed, X, k), rtol=1e-4, atol=1e-4)
+
+
+def test_a_fetch_brings_the_whole_ladder_and_every_configuration_runs(endpoint: str, tmp_path: Path) -> None:
+    result = fetch(endpoint, tmp_path / "m")
+    assert result.configuration == K - 1
+    assert [k for k, _ in result.ready] == list(range(K))
+    assert result.bytes_reused == 0
+    for k in range(K):
+        answers(tmp_path / "m", k)
+    assert verify_model(tmp_path / "m") == []
+
+
+def test_max_bytes_bounds_what_is_sent(endpoint: str, tmp_path: Path) -> None:
+    result = fetch(endpoint, tmp_path / "m", Request(max_bytes=100_000))
+    assert result.configuration == 1
+    assert result.bytes_received < 105_000
+
+
+def test_fetch_plus_upgrade_is_one_fetch(endpoint: str, tmp_path: Path) -> None:
+    whole = fetch(endpoint, tmp_path / "whole").bytes_received
+    first = fetch(endpoint, tmp_path / "m", Request(max_bytes=100_000))
+    second = upgrade(tmp_path / "m")
+    assert second.configuration == K - 1
+    assert second.bytes_reused == first.bytes_received
+    assert abs(first.bytes_received + second.bytes_received - whole) <= 0.01 * whole
+    answers(tmp_path / "m", K - 1)
+
+
+def test_upgrade_to_a_configuration(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m", Request(max_bytes=60_000))
+    assert upgrade(tmp_path / "m", to=3).configuration == 3
+    with pytest.raises(UsageError, match="no configuration 99"):
+        upgrade(tmp_path / "m", to=99)
+
+
+def test_what_is_complete_at_the_deadline_is_the_answer_and_the_rest_is_kept(endpoint: str, tmp_path: Path) -> None:
+    # The device believes in a fast link and gets a slow one.
+    result = fetch(endpoint, tmp_path / "m", Request(deadline_s=0.7, throughput_bps=1e9), link=SLOW)
+    assert not result.deadline_met
+    assert 0 <= result.configuration < K - 1
+    answers(tmp_path / "m", result.configuration)
+    whole = fetch(endpoint, tmp_path / "whole").bytes_received
+    rest = upgrade(tmp_path / "m")
+    assert rest.configuration == K - 1
+    assert rest.bytes_received + result.bytes_received <= whole
+
+
+def test_nothing_complete_at_the_deadline(endpoint: str, tmp_path: Path) -> None:
+    link = Link(rate_bps=2e5)
+    with pytest.raises(UnmeetableError, match="are kept"):
+        fetch(endpoint, tmp_path / "m", Request(deadline_s=0.5, throughput_bps=1e9), link=link)
+    kept = sum(path.stat().st_size for path in (tmp_path / "m").rglob("*") if path.is_file())
+    assert kept > 4000
+    whole = fetch(endpoint, tmp_path / "whole").bytes_received
+    assert fetch(endpoint, tmp_path / "m").bytes_received < whole - 4000
+
+
+async def test_a_caller_runs_each_configuration_while_the_next_arrives(endpoint: str, tmp_path: Path) -> None:
+    seen = []
+    async with Fetch(endpoint, tmp_path / "m", link=SLOW) as delivery:
+        async for k, _seconds in delivery:
+            seen.append(k)
+            answers(tmp_path / "m", k)
+    assert seen == list(range(K))
+    assert delivery.result.configuration == K - 1
+
+
+async def test_leaving_early_keeps_what_arrived(endpoint: str, tmp_path: Path) -> None:
+    async with Fetch(endpoint, tmp_path / "m", link=SLOW) as delivery:
+        async for _k, _seconds in delivery:
+            break
+    with Model.open(tmp_path / "m") as model:
+        assert model.configuration == 0
+
+
+def test_an_unmeetable_request_sends_nothing(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(UnmeetableError) as caught:
+        fetch(endpoint, tmp_path / "m", Request(min_quality=0.999))
+    assert caught.value.limit == "min_quality"
+    assert not (tmp_path / "m" / "state.json").exists()
+
+
+def test_another_version_takes_its_place_whole(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    with Model.open(tmp_path / "m") as model:
+        before = model.run(X)["y"]
+        result = upgrade(tmp_path / "m", Request(reference="v2"))
+        np.testing.assert_array_equal(model.run(X)["y"], before)  # the session under way is the old one
+        model.refresh()
+        assert not np.allclose(model.run(X)["y"], before)
+    assert result.bytes_reused > 75_000  # two segments are shared
+    assert verify_model(tmp_path / "m") == []
+    assert not (tmp_path / "m" / ".next").exists()
+
+
+def test_a_version_that_did_not_arrive_whole_changes_nothing(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    with Model.open(tmp_path / "m") as model:
+        old = model.manifest.digest
+    result = upgrade(tmp_path / "m", Request(reference="v2", deadline_s=0.4, throughput_bps=1e9), link=SLOW)
+    assert (result.manifest, result.deadline_met) == (old, False)
+    answers(tmp_path / "m", K - 1)
+    assert verify_model(tmp_path / "m") == []
+    again = upgrade(tmp_path / "m", Request(reference="v2"))
+    assert again.manifest != old
+
+
+def test_shed_gives_back_and_the_next_upgrade_brings_back(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    left, freed = shed(tmp_path / "m", 1)
+    assert left == 1 and freed > 3 * 4 * WIDTH**2
+    assert verify_model(tmp_path / "m") == []
+    with Model.open(tmp_path / "m") as model:
+        assert model.configuration == 1
+        with pytest.raises(UnmeetableError):
+            model.run(X, 4)
+    upgrade(tmp_path / "m")
+    answers(tmp_path / "m", K - 1)
+
+
+def test_a_corrupt_file_never_runs_and_only_it_is_repaired(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    place = tmp_path / "m" / "002.safetensors"
+    data = bytearray(place.read_bytes())
+    data[-3] ^= 1
+    place.write_bytes(data)
+    with Model.open(tmp_path / "m") as model:
+        model.run(X, 1)
+        with pytest.raises(DigestError, match=r"002\.safetensors"):
+            model.run(X, 2)
+    assert any("002.safetensors" in problem for problem in verify_model(tmp_path / "m"))
+    result = fetch(endpoint, tmp_path / "m")
+    assert len(data) <= result.bytes_received < len(data) + 20_000
+    answers(tmp_path / "m", K - 1)
+
+
+def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: Path) -> None:
+    """Static export without what is ours: manifest and blobs alone."""
+    import http.server
+
+    export(package, tmp_path / "static")
+    blobs, layout = {}, Layout.open(package)
+    for path in (package / "blobs" / "sha256").iterdir():
+        blobs[f"/v2/chain/blobs/sha256:{path.name}"] = path
+    manifest = layout.manifest("latest")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(405, b"no")
+
+        def do_GET(self) -> None:
+            if self.path == "/v2/chain/manifests/latest":
+                self._send(200, manifest.raw)
+            elif self.path in blobs:
+                self._send(200, blobs[self.path].read_bytes())
+            else:
+                self._send(404, b"no")
+
+        def _send(self, status: int, data: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        result = fetch(f"http://127.0.0.1:{server.server_port}/chain:latest", tmp_path / "m", Request(max_bytes=150_000))
+        server.shutdown()
+    assert result.configuration == 2
+    answers(tmp_path / "m", 2)
+
+
+def test_a_server_that_lies_is_found_out(package: Path, tmp_path: Path) -> None:
+    import http.server
+
+    manifest = Layout.open(package).manifest("latest")
+    stream = bytearray(b"".join(Layout.open(package).blob_path(layer.digest).read_bytes() for layer in manifest.layers))
+    stream[manifest.offsets[4] + 500] ^= 4
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(404)
+
+        def do_GET(self) -> None:
+            data = manifest.raw if "manifests" in self.path else bytes(stream) if "stream" in self.path else b""
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(DigestError, match="layer 4 is corrupt"):
+            fetch(f"http://127.0.0.1:{server.server_port}/chain:latest", tmp_path / "m")
+        server.shutdown()
+    with Model.open(tmp_path / "m") as model:
+        assert model.configuration == 0
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(TransferError, match="can't reach"):
+        fetch(f"http://127.0.0.1:{port}/chain", tmp_path / "m")
+
+
+def test_an_unknown_name(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        fetch(endpoint + "-not", tmp_path / "m")
+    with pytest.raises(UsageError):
+        fetch(endpoint + ":v99", tmp_path / "m")
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear all")
+    with pytest.raises(UsageError, match="holds something else"):
+        fetch(endpoint, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_kill_9_at_random_moments_and_no_verified_byte_comes_twice(endpoint: str, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    model = tmp_path / "m"
+    total = fetch(endpoint, tmp_path / "whole").bytes_received
+    command = [sys.executable, "-m", "accordion.cli", "fetch", endpoint, "-o", str(model), "--limit-rate", "1Mbps", "--json"]
+    before = 0
+    for _ in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.3, 1.1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        if (model / "state.json").exists():
+            kept = sum(p.stat().st_size for p in model.rglob("*") if p.suffix == ".safetensors" or p.parent.name == ".incoming")
+            assert kept >= before  # nothing that was there is lost
+            before = kept
+            assert all("lacks" in line or "no ladder" in line for line in verify_model(model))
+    rest = fetch(endpoint, model)
+    assert rest.configuration == K - 1
+    assert rest.bytes_received + before <= total + 4096
+    answers(model, K - 1)
+
+
+def test_every_stream_byte_after_a_cut_comes_once(endpoint: str, tmp_path: Path) -> None:
+    counted = []
+    observer = Observer(received=lambda _seconds, count: counted.append(count))
+    first = None
+    with contextlib.suppress(UnmeetableError):
+        first = fetch(endpoint, tmp_path / "m", Request(deadline_s=0.6, throughput_bps=1e9), link=SLOW, observer=observer)
+    second = fetch(endpoint, tmp_path / "m")
+    whole = fetch(endpoint, tmp_path / "whole")
+    sent = (first.bytes_received if first else counted[-1]) + second.bytes_received
+    assert abs(sent - whole.bytes_received) <= 0.01 * whole.bytes_received
+
+
+def test_an_upgrade_never_fails_an_inference(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m", Request(max_bytes=60_000))
+    stop, failures, runs = threading.Event(), [], []
+    with Model.open(tmp_path / "m") as model:
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    runs.append(model.run(X)["y"].shape)
+                except Exception as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+
+        async def ready(_k: int, _seconds: float) -> None:
+            model.refresh()
+
+        upgrade(tmp_path / "m", link=SLOW, observer=Observer(ready=ready))
+        upgrade(tmp_path / "m", Request(reference="v2"), observer=Observer(ready=ready))
+        shed(tmp_path / "m", 2)
+        model.refresh()
+        model.run(X)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert model.configuration == 2
+    assert failures == []
+    assert len(runs) > 10
+
+
+def test_a_state_that_is_no_json_is_fetched_anew(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    (tmp_path / "m" / "state.json").write_text("{")
+    assert verify_model(tmp_path / "m")
+    result = fetch(endpoint, tmp_path / "m")
+    assert result.configuration == K - 1
+    assert result.bytes_received < 20_000  # the segments were recognised by their digests
+    assert json.loads((tmp_path / "m" / "state.json").read_text())["configuration"] == K - 1
