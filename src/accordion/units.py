@@ -35,7 +35,7 @@ def parse_seconds(text: str) -> float:
 
 def parse_bytes(text: str) -> int:
     """`10MB`, `10MiB`; a bare number is bytes. UsageError otherwise."""
-    return int(_parse(text, _BYTES, "an amount of data", "10MB"))
+    return round(_parse(text, _BYTES, "an amount of data", "10MB"))
 
 
 def parse_bits_per_second(text: str) -> float:

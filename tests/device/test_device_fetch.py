@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WIDTH, K, expected  # type: ignore[import-not-found]
+from chain import WIDTH, K, expected  # type: ignore[import-not-found]
 
 from accordion.artifact.layout import Layout
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model

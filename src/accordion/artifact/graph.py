@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-
-import onnx
-from google.protobuf.message import DecodeError
+from functools import cache
+from typing import TYPE_CHECKING
 
 from accordion.artifact.paths import check_path
 from accordion.errors import FormatError
+
+if TYPE_CHECKING:  # importing it takes a tenth of a second, which a device has better use for until the first graph is there
+    import onnx
 
 __all__ = ["GRAPH_LIMIT", "check_graph"]
 
@@ -23,22 +25,33 @@ INLINE_TOTAL = 4 * 2**20  # bytes of all of them
 MOST_NODES = 100_000
 DEEPEST = 8  # graphs within graphs (If, Loop)
 MOST_ELEMENTS = 2**40
+MOST_DIMS = 32
+EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
-# Bits an element, of the types whose tensors may lie in segments. Strings have no fixed size.
-_BITS = {
-    onnx.TensorProto.FLOAT: 32, onnx.TensorProto.UINT8: 8, onnx.TensorProto.INT8: 8, onnx.TensorProto.UINT16: 16,
-    onnx.TensorProto.INT16: 16, onnx.TensorProto.INT32: 32, onnx.TensorProto.INT64: 64, onnx.TensorProto.BOOL: 8,
-    onnx.TensorProto.FLOAT16: 16, onnx.TensorProto.DOUBLE: 64, onnx.TensorProto.UINT32: 32, onnx.TensorProto.UINT64: 64,
-    onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.FLOAT8E4M3FN: 8, onnx.TensorProto.FLOAT8E5M2: 8,
-    onnx.TensorProto.UINT4: 4, onnx.TensorProto.INT4: 4,
-}  # fmt: skip
+
+
+@cache
+def _bits() -> dict[int, int]:
+    """Bits an element, of the types whose tensors may lie in segments. Strings have no fixed size."""
+    from onnx import TensorProto as kinds  # noqa: N813
+
+    return {
+        kinds.FLOAT: 32, kinds.UINT8: 8, kinds.INT8: 8, kinds.UINT16: 16,
+        kinds.INT16: 16, kinds.INT32: 32, kinds.INT64: 64, kinds.BOOL: 8,
+        kinds.FLOAT16: 16, kinds.DOUBLE: 64, kinds.UINT32: 32, kinds.UINT64: 64,
+        kinds.BFLOAT16: 16, kinds.FLOAT8E4M3FN: 8, kinds.FLOAT8E5M2: 8,
+        kinds.UINT4: 4, kinds.INT4: 4,
+    }  # fmt: skip
 
 
 def check_graph(data: bytes, files: Mapping[str, int], what: str) -> None:
     """FormatError naming `what` unless `data` is an ONNX model that keeps the rules above; `files`: path → size in bytes."""
     if len(data) > GRAPH_LIMIT:
         raise FormatError(f"{what} has {len(data)} bytes, more than the {GRAPH_LIMIT} that a graph may have")
+    import onnx
+    from google.protobuf.message import DecodeError
+
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -94,7 +107,7 @@ class _Check:
         if attribute.sparse_tensor.ByteSize() or attribute.sparse_tensors:
             raise self.fail("it holds sparse tensors")
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            if tensor.data_location == EXTERNAL:
                 raise self.fail("an attribute points to a file")
             self.count(tensor.ByteSize(), f"the attribute {attribute.name[:40]!r}")
         size = len(attribute.s) + 4 * len(attribute.floats) + 8 * len(attribute.ints) + sum(map(len, attribute.strings))
@@ -104,9 +117,11 @@ class _Check:
 
     def tensor(self, tensor: onnx.TensorProto) -> None:
         where = f"the tensor {tensor.name[:80]!r}"
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if tensor.data_location != EXTERNAL:
             self.count(tensor.ByteSize(), where)
             return
+        if any(row.name.endswith("_data") and row.name != "external_data" for row, _ in tensor.ListFields()):
+            raise self.fail(f"{where} holds weights in the graph itself beside those in a file")
         rows = {row.key: row.value for row in tensor.external_data}
         if len(rows) != len(tensor.external_data) or not set(rows) <= _EXTERNAL_KEYS:
             raise self.fail(f"{where} says in an unknown way where it lies")
@@ -114,9 +129,14 @@ class _Check:
         if path not in self.files:
             raise self.fail(f"{where} lies in {path!r}, which is not among the files that its configuration has")
         start, length = self.number(rows.get("offset", "0"), where), self.number(rows.get("length"), where)
-        if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MOST_ELEMENTS or tensor.data_type not in _BITS:
+        if (
+            len(tensor.dims) > MOST_DIMS
+            or any(size < 0 for size in tensor.dims)
+            or math.prod(tensor.dims) > MOST_ELEMENTS
+            or tensor.data_type not in _bits()
+        ):
             raise self.fail(f"{where} has a shape or a type that nothing can have")
-        bits = math.prod(tensor.dims) * _BITS[tensor.data_type]
+        bits = math.prod(tensor.dims) * _bits()[tensor.data_type]
         if length != (bits + 7) // 8:
             raise self.fail(f"{where} is {length} bytes long; its shape needs {(bits + 7) // 8}")
         if start + length > self.files[path]:

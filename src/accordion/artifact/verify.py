@@ -10,6 +10,7 @@ from accordion.artifact.graph import check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
+    DOC_RAW,
     GRAPHS_TAR_ZSTD,
     LADDER_JSON_ZSTD,
     MANIFEST_LIMIT,
@@ -19,7 +20,7 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.paths import check_unique
-from accordion.artifact.segment import read_header
+from accordion.artifact.segment import parse_header, read_header
 from accordion.artifact.strict_json import Fields, parse_object
 from accordion.errors import AccordionError, ContentError, FormatError
 
@@ -48,7 +49,9 @@ class Contents:
             with path.open("rb") as stream:
                 for name, data in unpack(stream, limit=PACKED_LIMIT, what=what):
                     self._take(name, len(data))
-                    if name.endswith(".onnx"):
+                    if layer.media_type == WEIGHT_TAR_ZSTD:
+                        parse_header(data, len(data), f"{what}: {name!r}")
+                    elif name.endswith(".onnx"):
                         self.graphs[name] = data
 
     def check_graph(self, path: str) -> None:
@@ -88,6 +91,9 @@ def _version(layout: Layout, manifest: Manifest, sound: dict[str, bool]) -> list
         return problems
     ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
     ladder.check_against(manifest)
+    for index, layer in enumerate(manifest.layers[: ladder.configurations[-1].layers]):
+        if layer.media_type == DOC_RAW:
+            problems.append(f"layer {index} is a document, but stands before the end of what the configurations need")
     try:
         _config(layout, manifest)
     except ContentError as error:

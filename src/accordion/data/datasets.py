@@ -9,6 +9,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ __all__ = ["Dataset", "Split", "available", "load"]
 Pixels = NDArray[np.uint8]
 
 SHEET_ROWS, SHEET_COLUMNS, SIDE = 40, 25, 32
+
+# What reading a damaged archive can raise.
+DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +185,16 @@ def _read_zip(path: Path) -> tuple[Pixels, NDArray[np.int64]]:
             sheet.reshape(SHEET_ROWS, SIDE, SHEET_COLUMNS, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3) for sheet in sheets
         ]
         return np.concatenate(tiles), labels.astype(np.int64)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise FormatError(f"{path} is not a readable archive of CIFAR sheets: {error}") from error
 
 
 def _zip_classes(path: Path) -> tuple[str, ...]:
-    with zipfile.ZipFile(path) as archive:
-        return tuple(archive.read("classes.txt").decode().split())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(archive.read("classes.txt").decode().split())
+    except DAMAGE as error:
+        raise FormatError(f"{path} has no readable class names: {error}") from error
 
 
 def _read_tar(name: str, spec: _Cifar, path: Path) -> Dataset:
@@ -209,7 +216,7 @@ def _read_tar(name: str, spec: _Cifar, path: Path) -> Dataset:
                 pixels = rows[:, spec.label_bytes :].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
                 splits[split] = (np.ascontiguousarray(pixels), rows[:, spec.label_bytes - 1].astype(np.int64))
             classes = tuple(read(archive, (spec.names,)).decode().split())
-    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+    except DAMAGE as error:
         raise FormatError(f"{path} is not a readable CIFAR archive: {error}") from error
     return _assemble(name, spec, splits, classes)
 

@@ -119,6 +119,13 @@ class _Delivering:
         self.met = True
 
     async def work(self) -> Delivery:
+        imports = asyncio.create_task(asyncio.to_thread(_import_ahead))
+        try:
+            return await self._work()
+        finally:
+            await imports
+
+    async def _work(self) -> Delivery:
         await self._take_stock()
         deadline = None if self.request.deadline_s is None else self.job.started + self.request.deadline_s
         try:
@@ -413,6 +420,12 @@ class _Delivering:
             ready=tuple(self.ready),
             events=tuple(self.events),
         )
+
+
+def _import_ahead() -> None:
+    """What checks and runs the first graph takes a while to import: better while the first bytes are on their way."""
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
 
 
 async def _nothing() -> AsyncIterator[bytes]:

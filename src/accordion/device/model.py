@@ -6,16 +6,18 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
 from accordion.errors import AccordionError, ContentError, FormatError, UnmeetableError, UsageError
+
+if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
+    import onnxruntime
 
 __all__ = ["Model", "shed", "verify_model"]
 
@@ -142,6 +144,8 @@ class Model:
             self._sessions = {}
 
     def _load(self, k: int) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 4

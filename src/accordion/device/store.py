@@ -51,7 +51,11 @@ def locked(path: Path) -> Iterator[None]:
         _finish_exchange(path)
         for left in path.glob(".new-*"):  # of a write that was killed
             left.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            if fresh and [left.name for left in path.iterdir()] == [LOCK]:  # nothing came of it
+                shutil.rmtree(path, ignore_errors=True)
 
 
 class Store:

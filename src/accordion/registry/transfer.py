@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,17 +169,21 @@ def _check(layout: Layout, blob: Descriptor) -> None:
         raise DigestError(f"{layout.blob_path(blob.digest)} is corrupt: its digest is {actual}")
 
 
-async def _all(work: Iterable[Awaitable[None]]) -> None:
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Does all of it, some at once; the first error ends the rest and is raised as it is."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(item: Awaitable[None]) -> None:
+    async def one(item: Coroutine[Any, Any, None]) -> None:
         async with gate:
             await item
 
+    items = list(work)
     try:
         async with asyncio.TaskGroup() as group:
-            for item in work:
+            for item in items:
                 group.create_task(one(item))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+    finally:
+        for item in items:
+            item.close()  # those that never began

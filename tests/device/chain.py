@@ -1,0 +1,77 @@
+"""A package made by hand: a chain of six matrices, each configuration one longer than the one before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from accordion.artifact.build import ConfigurationParts, build_version
+from accordion.artifact.layout import Layout
+from accordion.artifact.segment import encode_segment, parse_header
+
+K, WIDTH = 6, 100
+
+
+def weights(seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) / WIDTH for _ in range(K)]
+
+
+def expected(seed: int, x: Any, k: int) -> Any:
+    for w in weights(seed)[: k + 1]:
+        x = x + x @ w
+    return x
+
+
+def graph_bytes(k: int, segments: list[bytes]) -> bytes:
+    nodes, initializers, last = [], [], "x"
+    for j in range(k + 1):
+        path = f"{j:03}.safetensors"
+        info = parse_header(segments[j], len(segments[j]), path)["w"]
+        tensor = TensorProto(name=f"w{j}", data_type=TensorProto.FLOAT, dims=info.shape, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", path), ("offset", str(info.start)), ("length", str(info.end - info.start))):
+            tensor.external_data.add(key=key, value=value)
+        initializers.append(tensor)
+        nodes.append(helper.make_node("MatMul", [last, f"w{j}"], [f"m{j}"]))
+        nodes.append(helper.make_node("Add", [last, f"m{j}"], ["y" if j == k else f"a{j}"]))
+        last = f"a{j}"
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", WIDTH]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "chain", values[:1], values[1:], initializers)
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString())
+
+
+def rung(k: int) -> dict[str, Any]:
+    value = round(0.5 + 0.08 * k, 3)
+    quality = {
+        "metric": "accuracy", "direction": "higher", "unit": "1", "value": value, "interval": [value - 0.02, value + 0.02],
+        "confidence": 0.95, "interval_method": "Clopper-Pearson", "samples": 1000, "dataset": "made by hand", "split": "test",
+    }  # fmt: skip
+    return {
+        "index": k, "blocks": {"total": k + 1, "by_stage": [k + 1]}, "precision": "float32", "parameters": (k + 1) * WIDTH**2,
+        "macs": (k + 1) * WIDTH**2, "macs_per": "input", "quality": quality,
+    }  # fmt: skip
+
+
+def add_version(path: Path, tag: str, seed: int, shared: int = 0) -> None:
+    """A version whose first `shared` segments are those of seed 0."""
+    made = [*weights(0)[:shared], *weights(seed)[shared:]]
+    segments = [encode_segment({"w": w}) for w in made]
+    spec = {"dtype": "float32", "shape": ["n", WIDTH], "layout": "", "range": None, "labels": None}
+    build_version(
+        Layout.create(path),
+        tag,
+        ladder_fields={
+            "schema_version": 1,
+            "task": "test",
+            "order": "right-to-left",
+            "inputs": [{"name": "x", **spec}],
+            "outputs": [{"name": "y", **spec}],
+            "configurations": [rung(k) for k in range(K)],
+        },
+        configurations=[
+            ConfigurationParts(f"{k:03}.onnx", graph_bytes(k, segments), {f"{k:03}.safetensors": segments[k]}) for k in range(K)
+        ],
+    )
