@@ -1,7 +1,7 @@
 """Makes the golden packages, the same bytes each time: `python tests/golden/make.py OUT`.
 
-All numbers are small multiples of powers of two, so that sums come out the same in any order, and numpy, not ONNX Runtime, says what
-each configuration answers. `OUT/<name>` is a package directory; the file `expected.json` beside its index is no part of it:
+All numbers are small multiples of powers of two, so that sums come out the same in any order, and numpy, not ONNX Runtime, says
+what each configuration answers. `OUT/<name>` is a package directory; `expected.json` beside its index is no part of it:
 
     {"zstd": "1.5.7", "versions": {TAG: [{"graph", "inputs": {NAME: TENSOR}, "outputs": {NAME: TENSOR}}]}}
 

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from accordion.errors import UsageError
+from accordion.training import MODERN, PAPER, RECIPES, Recipe
+from accordion.training.recipes import learning_rate, picture_size
+
+STEPS = 363  # an epoch of 45,000 pictures in batches of 124, rounded up to make no difference
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.1), (81, 0.1), (82, 0.01), (122, 0.01), (123, 0.001), (163, 0.001)])
+def test_the_papers_learning_rate_falls_at_epochs_82_and_123(epoch: int, rate: float) -> None:
+    assert learning_rate(PAPER, epoch * STEPS, STEPS) == pytest.approx(rate)
+    assert learning_rate(PAPER, epoch * STEPS + STEPS - 1, STEPS) == pytest.approx(rate)
+
+
+def test_the_paper_recipe_is_the_papers() -> None:
+    assert (PAPER.epochs, PAPER.batch, PAPER.objective, PAPER.distill, PAPER.milestones) == (164, 124, "sampled", 0.0, (82, 123))
+
+
+def test_one_cycle_begins_and_ends_near_0_and_peaks_after_the_warm_up() -> None:
+    recipe = Recipe("mine", epochs=10, batch=2, learning_rate=0.5, schedule="one-cycle", warm_up=0.2)
+    rates = [learning_rate(recipe, step, 10) for step in range(100)]
+    assert rates[0] == pytest.approx(0.5 / 20)
+    assert rates[19] == rates[20] == 0.5 == max(rates)
+    assert rates[-1] == pytest.approx(0.5 / 80)
+
+
+def test_one_cycle_rises_then_falls_in_straight_lines() -> None:
+    recipe = Recipe("mine", epochs=10, batch=2, learning_rate=0.5, schedule="one-cycle", warm_up=0.2)
+    rates = [learning_rate(recipe, step, 10) for step in range(100)]
+    assert [b - a for a, b in zip(rates[:19], rates[1:20], strict=True)] == pytest.approx([0.5 / 20] * 19)
+    assert [a - b for a, b in zip(rates[20:-1], rates[21:], strict=True)] == pytest.approx([0.5 / 80] * 79)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 11, 97])
+def test_one_cycle_stays_within_its_rate_however_short_the_training(total: int) -> None:
+    rates = [learning_rate(MODERN.with_changes(epochs=1), step, total) for step in range(total)]
+    assert all(0 < rate <= MODERN.learning_rate for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch", 1),
+        ("learning_rate", 0),
+        ("learning_rate", math.nan),
+        ("momentum", 1.0),
+        ("momentum", -0.1),
+        ("weight_decay", -1e-4),
+        ("warm_up", 0.0),
+        ("warm_up", 1.0),
+        ("label_smoothing", 1.0),
+        ("distill", 1.1),
+        ("schedule", "cosine"),
+        ("objective", "distilled"),
+        ("sizes", ()),
+        ("sizes", ((0.5, 1.0),)),
+        ("sizes", ((0.5, 0.0), (1.0, 1.0))),
+        ("sizes", ((0.5, 1.5), (1.0, 1.0))),
+    ],
+)
+def test_bad_fields_are_refused_and_named(field: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"recipe 'modern': {field} can't be"):
+        MODERN.with_changes(**{field: value})
+
+
+def test_changes_that_are_none_are_left_alone() -> None:
+    changed = MODERN.with_changes(epochs=3, batch=None)
+    assert (changed.epochs, changed.batch) == (3, MODERN.batch)
+
+
+def test_recipes_are_found_by_name() -> None:
+    assert {name: recipe.name for name, recipe in RECIPES.items()} == {"modern": "modern", "paper": "paper"}
+
+
+def test_early_epochs_take_smaller_pictures_and_the_last_the_full_ones() -> None:
+    sizes = [picture_size(MODERN, epoch, 32) for epoch in range(MODERN.epochs)]
+    assert sizes == sorted(sizes)
+    assert set(sizes) == {16, 24, 32}
+    assert sizes[-1] == 32
+
+
+def test_the_paper_recipe_never_scales() -> None:
+    assert {picture_size(PAPER, epoch, 32) for epoch in range(PAPER.epochs)} == {32}
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_small_pictures_are_not_scaled(size: int) -> None:
+    assert {picture_size(MODERN, epoch, size) for epoch in range(MODERN.epochs)} == {size}
+
+
+@pytest.mark.parametrize("size", [20, 28, 64, 96])
+def test_scaled_sides_are_divisible_by_4(size: int) -> None:
+    assert all(picture_size(MODERN, epoch, size) % 4 == 0 for epoch in range(MODERN.epochs))
