@@ -234,6 +234,25 @@ def test_blocks_that_take_a_tuple_are_refused() -> None:
         ElasticNetwork(Two(), right_to_left((("swap",),)), torch.rand(2))
 
 
+@pytest.mark.parametrize("by_keyword", [False, True])
+def test_blocks_that_take_a_second_argument_are_refused(by_keyword: bool) -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return x * mask
+
+    class Masks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Masked()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.block(x, mask=x) if by_keyword else self.block(x, x)
+            return y
+
+    with pytest.raises(UsageError, match=r"block \(takes or gives something other than one tensor\)"):
+        ElasticNetwork(Masks(), right_to_left((("block",),)), torch.rand(2))
+
+
 def test_the_shape_check_leaves_the_module_as_it_was() -> None:
     module = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 5))
     module[1].eval()

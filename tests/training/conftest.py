@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from accordion.data import Dataset, load
 from accordion.training import MODERN, TrainingConfig, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for one another on several cores, for minutes where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +37,7 @@ def config() -> TrainingConfig:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(config: TrainingConfig, few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a training that nothing interrupted. Read only."""
     run = tmp_path_factory.mktemp("finished") / "run"

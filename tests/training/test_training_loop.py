@@ -89,14 +89,22 @@ def test_another_seed_gives_other_weights(finished: Path, config: TrainingConfig
     assert not torch.equal(weights(tmp_path)["head.linear.weight"], weights(finished)["head.linear.weight"])
 
 
-@pytest.mark.parametrize("order", ["right-to-left", "blockwise"])
-@pytest.mark.parametrize("objective", ["sampled", "joint", "sandwich"])
-def test_training_on_all_digits_lowers_the_loss(config: TrainingConfig, tmp_path: Path, order: str, objective: str) -> None:
-    recipe = config.recipe.with_changes(objective=objective)
-    result = train(replace(config, network="resnet14", order=order, recipe=recipe), tmp_path, accelerator="cpu")
+def test_training_on_all_digits_lowers_the_loss(config: TrainingConfig, tmp_path: Path) -> None:
+    result = train(config, tmp_path, accelerator="cpu")
     first, last = metrics(tmp_path)
     assert last["loss"] < first["loss"]
-    assert len(result.errors) == {"right-to-left": 6, "blockwise": 2}[order]
+    assert max(result.errors) < 0.9  # of guessing
+
+
+@pytest.mark.parametrize(("order", "k"), [("right-to-left", 6), ("blockwise", 2)])
+@pytest.mark.parametrize("objective", ["sampled", "joint", "sandwich"])
+def test_every_objective_trains_every_order(
+    config: TrainingConfig, few_digits: Dataset, tmp_path: Path, order: str, k: int, objective: str
+) -> None:
+    recipe = config.recipe.with_changes(objective=objective, epochs=1)
+    result = train(replace(config, network="resnet14", order=order, recipe=recipe), tmp_path, accelerator="cpu", dataset=few_digits)
+    assert len(result.errors) == k
+    assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path).values())
 
 
 @pytest.mark.parametrize("objective", ["sampled", "joint"])
@@ -132,7 +140,7 @@ def test_a_signal_writes_a_checkpoint_and_the_training_goes_on_to_the_same_weigh
 
 
 KILLED = """
-    import os, signal, sys
+    import json, os, signal, sys
     from pathlib import Path
 
     import numpy as np
@@ -140,7 +148,6 @@ KILLED = """
 
     from accordion.data import Dataset, load
     from accordion.training import TrainingConfig, loop, train
-    import json
 
     digits = load("digits")
     part = digits.train.take(np.arange(160))

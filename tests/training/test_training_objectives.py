@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_sandwich_runs_the_largest_the_smallest_and_one_more() -> None:
         assert sum(weights.values()) == pytest.approx(1)
 
 
+@torch.no_grad()
 def test_the_joint_loss_is_the_policys_expectation_of_the_sampled_one() -> None:
     network, x, y = network_and_batch()
     single = [float(loss(network, network.outputs(x, [k]), y, {k: 1.0}, SAMPLED)) for k in range(3)]
@@ -110,7 +112,7 @@ def test_a_sampled_step_leaves_weights_momentum_and_decay_of_skipped_blocks_alon
 
     states = list(steps(config, tmp_path, few_digits, 6))
     seen = []
-    for number, (before, after) in enumerate(zip(states, states[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(pairwise(states), start=1):
         epoch, step = divmod(number, 4)
         (k,) = configurations(recipe, policy, np.random.default_rng([config.seed, epoch, step, 1]))
         skipped = tuple(f"{block}." for block in blocks if block not in network.order.configurations[k])

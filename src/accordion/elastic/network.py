@@ -132,14 +132,14 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
     wrong: list[str] = []
 
     def check(name: str) -> object:
-        def hook(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            first = inputs[0] if inputs else None
+        def hook(_: nn.Module, inputs: tuple[object, ...], keywords: dict[str, object], output: object) -> None:
+            first = inputs[0] if len(inputs) == 1 and not keywords else None
             if not isinstance(first, Tensor) or not isinstance(output, Tensor):
                 wrong.append(f"{name} (takes or gives something other than one tensor)")
             elif first.shape != output.shape or first.dtype != output.dtype:
                 wrong.append(f"{name} ({list(first.shape)} {first.dtype} → {list(output.shape)} {output.dtype})")
 
-        return named[name].register_forward_hook(hook)
+        return named[name].register_forward_hook(hook, with_kwargs=True)
 
     named = dict(module.named_modules())
     handles = [check(name) for name in blocks]

@@ -63,19 +63,25 @@ def train(
     directory = RunDirectory(run)
     with directory.locked():
         settings = config.to_json()
-        if directory.settings_path.exists():
-            _same_settings(run, directory.read_settings().get("config"), settings)
+        before = directory.read_settings() if directory.settings_path.exists() else {}
+        if before:
+            _same_settings(run, before.get("config"), settings)
         dataset = dataset or load(config.dataset)
         torch.manual_seed(config.seed)
         network = build_network(config, dataset)
         policy = config.policy_for(len(network))
+        probabilities = list(policy.probabilities)
+        if before.get("policy_probabilities", probabilities) != probabilities:
+            raise UsageError(
+                f"{run} holds a training with other settings ({config.policy} had other probabilities): name another run directory"
+            )
         fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
         directory.write_settings(
             {
                 "schema_version": 1,
                 "config": settings,
                 "configurations": len(network),
-                "policy_probabilities": list(policy.probabilities),
+                "policy_probabilities": probabilities,
                 "torch": torch.__version__,
                 "device": str(fabric.device),
                 "machine": platform.processor() or platform.machine(),
@@ -157,6 +163,7 @@ class _Training:
                 while self.epoch < self.recipe.epochs:
                     self._one_epoch()
         errors = tuple(self.rows[-1]["validation_errors"])
+        self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
         self.directory.write_weights({name: tensor.cpu() for name, tensor in self.network.module.state_dict().items()})
         return TrainingResult(self.directory.path, errors, self.seconds)
 

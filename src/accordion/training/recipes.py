@@ -96,7 +96,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
         return float(recipe.learning_rate * 0.1**passed)
     top = recipe.warm_up * total
-    return recipe.learning_rate * min((step + 1) / top, (total - step) / (total - top))
+    return recipe.learning_rate * min(1.0, (step + 1) / top, (total - step) / (total - top))
 
 
 def picture_size(recipe: Recipe, epoch: int, size: int) -> int:
