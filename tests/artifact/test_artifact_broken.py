@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accordion.artifact import verify
+from accordion.artifact import archive
 from accordion.artifact.verify import verify_package
 from accordion.errors import AccordionError, UsageError
 
@@ -109,7 +109,7 @@ def test_the_whole_package_taken_apart_and_put_together_has_no_problem(broken: M
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_broken_package_is_found_out(broken_packages: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "PACKED_LIMIT", 2**20)
+    monkeypatch.setattr(archive, "UNPACKED_FLOOR", 2**20)
     problems = verify_package(broken_packages[name])
     assert any(PROBLEMS[name] in problem for problem in problems), problems
     assert all("\n" not in problem and len(problem) < 2000 for problem in problems)
@@ -135,8 +135,7 @@ def test_a_whole_version_beside_a_broken_one_is_not_blamed(
 def test_a_bomb_in_an_archive_is_bounded_in_the_diff_ids_too(
     broken_packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "PACKED_LIMIT", 2**20)
-    monkeypatch.setattr(verify, "UNPACKED_LIMIT", 2**20)
+    monkeypatch.setattr(archive, "UNPACKED_FLOOR", 2**20)
     problems = verify_package(broken_packages["zstd bomb as an archive"])
     assert sum("unpacks to more than" in problem for problem in problems) == 2
 

@@ -17,14 +17,21 @@ import zstandard
 from accordion.artifact.paths import check_path
 from accordion.errors import FormatError
 
-__all__ = ["UNPACKED_LIMIT", "compress", "decompress", "diff_id", "diff_id_of", "pack", "unpack"]
+__all__ = ["UNPACKED_LIMIT", "compress", "decompress", "diff_id", "diff_id_of", "pack", "unpack", "unpacked_limit"]
 
 LEVEL = 19  # packing happens once, sending often; stronger levels need windows beyond the 8 MiB that every decoder accepts
 WINDOW_LIMIT = 2**27  # bytes of memory that a hostile stream can make the decompressor take
 MOST_MEMBERS = 100_000
 UNPACKED_LIMIT = 2**36  # bytes
+UNPACKED_FLOOR = 64 * 2**20  # bytes that any archive may unpack to …
+UNPACKED_RATIO = 200  # … and as a multiple of its own size
 _BLOCK = 512  # bytes, tar's unit
 _FEED = 1024  # bytes given to the decompressor at once: 4 can become a block of 128 KiB, so a step makes at most 32 MiB
+
+
+def unpacked_limit(size: int) -> int:
+    """To how many bytes an archive of `size` bytes may unpack: graphs reach 20 times theirs, a bomb thousands."""
+    return max(UNPACKED_FLOOR, UNPACKED_RATIO * size)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

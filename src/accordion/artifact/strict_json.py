@@ -45,6 +45,11 @@ def parse_object(data: bytes, what: str, limit: int) -> dict[str, Any]:
         raise FormatError(f"{what} is not valid JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object")
+    if b"\\ud" in data.lower():  # halves of characters outside the basic plane: fine in pairs, no text alone
+        try:
+            dump(value)
+        except UnicodeEncodeError as error:
+            raise FormatError(f"{what} is not valid JSON: half of a surrogate pair stands alone") from error
     return value
 
 

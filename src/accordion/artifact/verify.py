@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accordion.artifact.archive import UNPACKED_LIMIT, diff_id_of, unpack
+from accordion.artifact.archive import diff_id_of, unpack, unpacked_limit
 from accordion.artifact.digest import file_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
@@ -27,7 +27,6 @@ from accordion.errors import AccordionError, ContentError, FormatError
 __all__ = ["Contents", "verify_package"]
 
 CONFIG_LIMIT = 16 * 2**20
-PACKED_LIMIT = 2**32  # bytes that one archive may unpack to; its files pass through memory one at a time
 
 
 class Contents:
@@ -35,21 +34,24 @@ class Contents:
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
+        self.segments: dict[str, int] = {}
         self.graphs: dict[str, bytes] = {}
 
     def add(self, index: int, layer: Descriptor, path: Path) -> None:
         """Takes in layer `index`, whose bytes lie at `path`. FormatError if they break a rule."""
         what = f"layer {index}"
         if layer.media_type == WEIGHT_RAW:
+            self.segments[str(layer.path)] = layer.size
             with path.open("rb") as stream:
                 read_header(stream, layer.size, what)
         if layer.path is not None:
             self._take(layer.path, layer.size)
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
             with path.open("rb") as stream:
-                for name, data in unpack(stream, limit=PACKED_LIMIT, what=what):
+                for name, data in unpack(stream, limit=unpacked_limit(layer.size), what=what):
                     self._take(name, len(data))
                     if layer.media_type == WEIGHT_TAR_ZSTD:
+                        self.segments[name] = len(data)
                         parse_header(data, len(data), f"{what}: {name!r}")
                     elif name.endswith(".onnx"):
                         self.graphs[name] = data
@@ -58,7 +60,7 @@ class Contents:
         """FormatError unless the graph at `path` is there and needs nothing that is not."""
         if path not in self.graphs:
             raise FormatError(f"the graph {path!r} is not among the layers that its configuration needs")
-        check_graph(self.graphs[path], self.sizes, path)
+        check_graph(self.graphs[path], self.segments, path)
 
     def _take(self, path: str, size: int) -> None:
         self.sizes[path] = size if path not in self.sizes else -1
@@ -138,7 +140,7 @@ def _config(layout: Layout, manifest: Manifest) -> None:
 def _diff_id(layout: Layout, layer: Descriptor) -> str:
     if layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD, LADDER_JSON_ZSTD):
         with layout.blob_path(layer.digest).open("rb") as stream:
-            return diff_id_of(stream, limit=UNPACKED_LIMIT, what="a layer")
+            return diff_id_of(stream, limit=unpacked_limit(layer.size), what="a layer")
     return layer.digest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accordion.artifact.archive import unpack
+from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
@@ -14,9 +14,6 @@ from accordion.device.state import FileEntry
 from accordion.errors import DigestError, FormatError, StorageError
 
 __all__ = ["Incoming", "place_layer"]
-
-UNPACKED_FLOOR = 64 * 2**20  # bytes that any archive may unpack to …
-UNPACKED_RATIO = 200  # … and as a multiple of its own size; graphs reach about 20
 
 
 class Incoming:
@@ -86,7 +83,7 @@ def place_layer(source: Path, layer: Descriptor, target: Path, what: str) -> dic
             found = {LADDER_PATH: ladder_file(layer, _read(source, LADDER_LIMIT, what))}
         else:
             with source.open("rb") as stream:
-                found = dict(unpack(stream, limit=max(UNPACKED_FLOOR, UNPACKED_RATIO * layer.size), what=what))
+                found = dict(unpack(stream, limit=unpacked_limit(layer.size), what=what))
         files = {}
         for path, data in found.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import file_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
-from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, Descriptor, Manifest
+from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
 from accordion.device.layers import Incoming, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
@@ -137,9 +137,12 @@ class Store:
     def check_graph(self, ladder: Ladder, k: int) -> None:
         """FormatError unless the graph of configuration `k` keeps the rules over the files that it has."""
         rung = ladder.configurations[k]
-        sizes = {path: self.state.files[path].size for path in self._paths_of(rung.layers)}
-        if rung.graph not in sizes:
+        if rung.graph not in self._paths_of(rung.layers):
             raise FormatError(f"configuration {k}: the graph {rung.graph!r} is not among the layers that it needs")
+        weights = {
+            layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
+        }
+        sizes = {path: entry.size for path, entry in self.state.files.items() if entry.layer in weights}
         check_graph(_read(self.root / rung.graph, GRAPH_LIMIT), sizes, rung.graph)
 
     def repair(self) -> list[str]:
