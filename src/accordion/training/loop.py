@@ -60,22 +60,24 @@ def train(
     UsageError if `run` holds a training with other settings; TrainingError when stopped by a signal or by `max_seconds` (the
     checkpoint is written first, the same call goes on). `accelerator` is Lightning Fabric's.
     """
-    directory = RunDirectory(run)
+    directory, settings = RunDirectory(run), config.to_json()
+    if directory.settings_path.exists():
+        _same_settings(run, directory.read_settings().get("config"), settings)
+    # All that can be wrong with the settings shows before anything is written.
+    dataset = dataset or load(config.dataset)
+    torch.manual_seed(config.seed)
+    network = build_network(config, dataset)
+    policy = config.policy_for(len(network))
+    probabilities = list(policy.probabilities)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
     with directory.locked():
-        settings = config.to_json()
         before = directory.read_settings() if directory.settings_path.exists() else {}
         if before:
             _same_settings(run, before.get("config"), settings)
-        dataset = dataset or load(config.dataset)
-        torch.manual_seed(config.seed)
-        network = build_network(config, dataset)
-        policy = config.policy_for(len(network))
-        probabilities = list(policy.probabilities)
         if before.get("policy_probabilities", probabilities) != probabilities:
             raise UsageError(
                 f"{run} holds a training with other settings ({config.policy} had other probabilities): name another run directory"
             )
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
         directory.write_settings(
             {
                 "schema_version": 1,
