@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import Ladder, Quality
 from accordion.artifact.manifest import Manifest
 from accordion.device.link import Link, Shaper
-from accordion.device.store import Store, locked
+from accordion.device.store import INCOMING, Store, locked
 from accordion.errors import ContentError, DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.planning import Held, Overhead, Plan, Request, make_plan
 from accordion.registry.auth import Credentials
@@ -24,6 +24,7 @@ __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
 TRIES = 4  # of a stream that breaks off; each must have brought something
 PAUSE_S = 0.2  # before the second try, doubled before each further one
+PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself
 LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has only to connect
 
 
@@ -117,6 +118,8 @@ class _Delivering:
         self.running: Store | None = None  # what the folder holds
         self.store: Store | None = None  # where the goal grows: the same, or the next version beside it
         self.met = True
+        # A stream that was asked for together with the manifest: (first byte, last byte), and its pieces.
+        self.early: tuple[tuple[int, int], asyncio.Task[AsyncIterator[bytes] | None]] | None = None
 
     async def work(self) -> Delivery:
         imports = asyncio.create_task(asyncio.to_thread(_import_ahead))
@@ -132,9 +135,12 @@ class _Delivering:
             # asyncio's clock is time.monotonic
             async with asyncio.timeout_at(deadline):
                 async with RegistryClient(self.job.target, self.job.credentials) as client:
-                    goal = await self._choose(client)
-                    await self._transfer(client, goal)
-                    await self._arrived()
+                    try:
+                        goal = await self._choose(client)
+                        await self._transfer(client, goal)
+                        await self._arrived()
+                    finally:
+                        await self._drop_early()
         except TimeoutError:
             self.met = False
         return self._result()
@@ -189,9 +195,12 @@ class _Delivering:
             if left <= 0:
                 raise TimeoutError
             request = replace(request, deadline_s=left)
+        # A second connection opens meanwhile: manifest and stream are then asked for at once.
+        second = asyncio.create_task(client.ping())
         await self.shaper.round_trip()
         try:
             data = await client.plan(request.to_json())
+            await asyncio.wait([second], timeout=PING_S)
         except UsageError as error:
             if held is None or "held" not in str(error):
                 raise
@@ -202,12 +211,16 @@ class _Delivering:
                 raise
             self.observer.say(f"{error}; trying all the same")
             return Plan.from_json(dict(error.nearest)), False
+        finally:
+            second.cancel()
         return None if data is None else (Plan.from_json(data), True)
 
     async def _follow(self, client: RegistryClient, plan: Plan, sure: bool) -> _Goal:
         if self.running is not None and self.running.manifest.digest == plan.manifest:
             manifest = self.running.manifest
         else:
+            if self.running is None and plan.ranges and not (self.job.root / INCOMING).exists():
+                self.early = plan.ranges[0], asyncio.create_task(self._stream(client, plan.manifest, *plan.ranges[0]))
             manifest = await self._manifest(client, plan.manifest)
         self._begin(manifest, self.request.reference or self.job.target.reference)
         # The plan is a hint, the manifest counts: what it needs ends where a layer ends.
@@ -295,8 +308,11 @@ class _Delivering:
             if start > end:  # whole already, or empty
                 await self._fill(store, run, _nothing(), goal)
                 continue
-            await self.shaper.round_trip()
-            pieces = await client.stream(store.manifest.digest, start, end)
+            if self.early is not None and self.early[0] == (start, end):
+                (_, task), self.early = self.early, None
+                pieces = await task
+            else:
+                pieces = await self._stream(client, store.manifest.digest, start, end)
             if pieces is not None:
                 await self._fill(store, run, pieces, goal)
                 continue
@@ -305,6 +321,20 @@ class _Delivering:
                     await self.shaper.round_trip()
                 layer = store.manifest.layers[index]
                 await self._fill(store, [index], client.blob_range(layer, store.partial(index)), goal)
+
+    async def _stream(self, client: RegistryClient, manifest: str, start: int, end: int) -> AsyncIterator[bytes] | None:
+        await self.shaper.round_trip()
+        return await client.stream(manifest, start, end)
+
+    async def _drop_early(self) -> None:
+        """Closes a stream that nobody came to read."""
+        if self.early is None:
+            return
+        (_, task), self.early = self.early, None
+        task.cancel()
+        for pieces in await asyncio.gather(task, return_exceptions=True):
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
     async def _fill(self, store: Store, run: list[int], pieces: AsyncIterator[bytes], goal: _Goal | None) -> None:
         """Cuts a stream into layers, and puts each into its place when it is whole."""

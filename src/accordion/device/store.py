@@ -23,7 +23,7 @@ from accordion.device.layers import Incoming, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
 
-__all__ = ["Store", "locked"]
+__all__ = ["INCOMING", "Store", "locked"]
 
 NEXT, MARKER, INCOMING, LOCK = ".next", "COMMIT", ".incoming", ".lock"
 

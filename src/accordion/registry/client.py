@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,6 +51,13 @@ class RegistryClient:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def ping(self) -> None:
+        """Opens a connection that a request made at the same time as another will find. Never fails: that request would say why."""
+        if self._session is not None:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with self._session.get(f"{self.target.base}/v2/") as answer:
+                    await answer.content.read(SMALL_LIMIT)
 
     async def tags(self) -> list[str]:
         """The tags of the repository; UsageError if the registry does not know it."""
