@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from accordion.elastic import CifarResNet, ElasticNetwork, blockwise, closed_form_macs, right_to_left
+from accordion.elastic.order import Order, Stages
 from accordion.errors import UsageError
 
 
@@ -94,3 +97,29 @@ def test_the_join_halves_the_picture_and_fills_up_with_zeros() -> None:
     assert y.shape == (1, 4, 4, 4)
     assert torch.equal(y[:, :2], torch.ones(1, 2, 4, 4))
     assert not y[:, 2:].any()
+
+
+@pytest.mark.parametrize("make", [right_to_left, blockwise])
+def test_heads_of_their_own_for_configurations_that_end_earlier(make: Callable[[Stages], Order]) -> None:
+    torch.manual_seed(0)
+    module = CifarResNet(14, 10, widths=(4, 8, 16), stage_heads=True)
+    order = make(module.stages)
+    network = ElasticNetwork(module, order, swaps=module.swaps(order), alternates=module.alternates).eval()
+    x = torch.rand(3, 3, 16, 16)
+    for k, output in network.outputs(x, range(len(network))).items():
+        assert torch.equal(output, network(x, k))
+        assert torch.equal(output, network.extract(k)(x))
+        last = max(stage for stage, count in enumerate(order.by_stage(k)) if count)
+        head = (module.head1, module.head2, module.head)[last]
+        assert any(parameter is head.linear.weight for parameter in network.at(k).parameters())
+        # One head each: as many parameters as the network with one head for all.
+        plain = ElasticNetwork(CifarResNet(14, 10, widths=(4, 8, 16)), order)
+        assert sum(p.numel() for p in network.at(k).parameters()) == sum(p.numel() for p in plain.at(k).parameters())
+
+
+def test_a_network_with_heads_begins_as_the_one_without() -> None:
+    plain, made = CifarResNet(8, 10, widths=(4, 8, 16)), CifarResNet(8, 10, widths=(4, 8, 16), stage_heads=True)
+    made.adopt(plain.state_dict())
+    assert torch.equal(made.head1.linear.weight, plain.head.linear.weight)
+    with pytest.raises(UsageError, match="another network"):
+        made.adopt(CifarResNet(14, 10, widths=(4, 8, 16)).state_dict() | {"stem.0.weight": torch.zeros(1)})

@@ -30,7 +30,7 @@ from accordion.errors import FormatError
 
 __all__ = ["ConfigurationParts", "build_version"]
 
-TRIES = 400  # sizes that the ladder's layer is tried at
+REACH, SPACES = 12, 100  # sizes of the ladder's layer, around the likely one, and paddings that are tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +149,14 @@ def _ladder_layer(
             rows.append({**row, "layers": count, "graph": parts.graph_path, "bytes": size + ends[count - 1]})
         return Ladder.parse(dump({**fields, "configurations": rows})).to_bytes()
 
-    size = len(compress(stating(0)))
-    for candidate in range(size, size + TRIES):
-        plain = stating(candidate)
-        packed = compress(plain)
-        if len(packed) == candidate and len(packed) < len(plain):
-            return _Layer(LADDER_JSON_ZSTD, packed, sha256_digest(plain))
+    size = len(compress(stating(len(compress(stating(0))))))
+    near = sorted(range(max(1, size - REACH), size + REACH + 1), key=lambda candidate: abs(candidate - size))
+    for spaces in range(SPACES):  # behind the JSON, where they mean nothing, but turn the size a little
+        for candidate in near:
+            plain = stating(candidate) + b" " * spaces
+            packed = compress(plain)
+            if len(packed) == candidate and len(packed) < len(plain):
+                return _Layer(LADDER_JSON_ZSTD, packed, sha256_digest(plain))
     size = len(stating(0))
     while len(plain := stating(size)) != size:  # grows with its own digits, so it settles
         size = max(size + 1, len(plain))

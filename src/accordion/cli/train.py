@@ -33,6 +33,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=options.count, help="pictures a step, instead of the recipe's")
     parser.add_argument("--learning-rate", type=options.number, help="instead of the recipe's")
     parser.add_argument("--objective", help="sampled, joint or sandwich, instead of the recipe's")
+    parser.add_argument("--full-size", action="store_true", help="full-size pictures from the first epoch on: slower, better")
+    parser.add_argument(
+        "--heads", default="shared", help="stage: configurations that end in an earlier stage get a head of their own"
+    )
+    parser.add_argument("--initial", metavar="RUN", help="begin with the weights of this finished run")
     parser.add_argument("--seed", type=options.index, default=0, help="of everything random (0)")
     parser.add_argument("--precision", default="32-true", help="Lightning Fabric's: 32-true, bf16-mixed, … (32-true)")
     parser.add_argument("--accelerator", default="auto", help="Lightning Fabric's: cpu, cuda, … (auto)")
@@ -53,6 +58,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     recipe = RECIPES[arguments.recipe].with_changes(
         epochs=arguments.epochs, batch=arguments.batch, learning_rate=arguments.learning_rate, objective=arguments.objective
     )
+    if arguments.full_size:
+        recipe = recipe.with_changes(sizes=((1.0, 1.0),))
     config = TrainingConfig(
         dataset=arguments.dataset,
         network=arguments.network,
@@ -62,6 +69,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         recipe=recipe,
         seed=arguments.seed,
         precision=arguments.precision,
+        heads=arguments.heads,
+        initial=arguments.initial,
     )
     run = arguments.out or Path("runs") / f"{arguments.network}-{arguments.dataset}"
     found = train(config, run, accelerator=arguments.accelerator, progress=context.console.progress, max_seconds=arguments.max_time)

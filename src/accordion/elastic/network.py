@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -32,9 +32,20 @@ class ElasticNetwork(nn.Module):
 
     Give `example_input` (a batch, as `module` takes it) to have every block checked: a block can be skipped only if its output has
     the shape and dtype of its input. UsageError names the blocks that don't, and their shapes.
+
+    `swaps[k]` are (path, path of the module that stands there in configuration k): a head of its own, say. `alternates` are the
+    paths of modules that only stand in for others; they belong to no configuration by their own name.
     """
 
-    def __init__(self, module: nn.Module, order: Order, example_input: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        order: Order,
+        example_input: Tensor | None = None,
+        *,
+        swaps: Mapping[int, Mapping[str, str]] | None = None,
+        alternates: Iterable[str] = (),
+    ) -> None:
         super().__init__()
         self.module = module
         self.order = order
@@ -44,6 +55,10 @@ class ElasticNetwork(nn.Module):
             raise UsageError(f"the network has no block {', '.join(missing)}; its modules begin with {near}")
         if example_input is not None:
             _check_shapes(module, [block for stage in order.stages for block in stage], example_input)
+        self._swaps = {k: dict(pairs) for k, pairs in (swaps or {}).items()}
+        self._alternates = tuple(alternates)
+        if missing := [path for pairs in self._swaps.values() for pair in pairs.items() for path in pair if path not in named]:
+            raise UsageError(f"the network has no module {missing[0]} to swap")
         # Plain dict: the views share the parameters and must not register them a second time.
         self._views: dict[int, tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
 
@@ -63,8 +78,11 @@ class ElasticNetwork(nn.Module):
         if k not in self._views:
             active = self.order.configurations[k]
             gone = {block for stage in self.order.stages for block in stage} - active
+            put: dict[str, nn.Module | None] = dict.fromkeys([*gone, *self._alternates])
+            for path, other in self._swaps.get(k, {}).items():
+                put[path] = self.module.get_submodule(other)
             clones: list[tuple[nn.Module, nn.Module]] = []
-            self._views[k] = (_without(self.module, gone, clones), clones)
+            self._views[k] = (_without(self.module, put, clones), clones)
         view, clones = self._views[k]
         for clone, original in clones:
             clone.training = original.training
@@ -85,12 +103,12 @@ class ElasticNetwork(nn.Module):
         return {k: view(x) for k, view in views.items()}
 
 
-def _without(module: nn.Module, gone: Iterable[str], clones: list[tuple[nn.Module, nn.Module]]) -> nn.Module:
-    """A shallow clone of `module` in which the children at the dotted paths `gone` are skipped; all else is shared."""
-    by_child: dict[str, list[str]] = {}
-    for path in gone:
+def _without(module: nn.Module, put: Mapping[str, nn.Module | None], clones: list[tuple[nn.Module, nn.Module]]) -> nn.Module:
+    """A shallow clone of `module` where other modules stand at the dotted paths `put`, nothing for None; all else is shared."""
+    by_child: dict[str, dict[str, nn.Module | None]] = {}
+    for path, other in put.items():
         child, _, rest = path.partition(".")
-        by_child.setdefault(child, []).append(rest)
+        by_child.setdefault(child, {})[rest] = other
     if not by_child:
         return module
     clone = copy.copy(module)
@@ -100,8 +118,11 @@ def _without(module: nn.Module, gone: Iterable[str], clones: list[tuple[nn.Modul
         if rests is None or child_module is None:
             children[name] = child_module
         elif "" in rests:
+            other = rests[""]
             # In a Sequential the block can vanish; elsewhere the parent's forward names it, so something must stand there.
-            if type(module) is not nn.Sequential:
+            if other is not None:
+                children[name] = other
+            elif type(module) is not nn.Sequential:
                 children[name] = nn.Identity()
         else:
             children[name] = _without(child_module, rests, clones)

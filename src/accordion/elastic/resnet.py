@@ -6,13 +6,13 @@ zero-padded channels (Ayed et al., Accordion), so that every block of a stage ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accordion.elastic.order import Stages
+from accordion.elastic.order import Order, Stages
 from accordion.errors import UsageError
 
 __all__ = ["CifarResNet", "closed_form_macs"]
@@ -74,7 +74,8 @@ class Head(nn.Module):
 class CifarResNet(nn.Module):
     """Pictures [b, in_channels, h, w] in 0..1 → logits [b, classes]; h and w divisible by 4.
 
-    `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise.
+    `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise. With `stage_heads`, configurations that end in the first or the
+    second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class CifarResNet(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         zero_init_last_norm: bool = False,
+        stage_heads: bool = False,
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
@@ -105,6 +107,9 @@ class CifarResNet(nn.Module):
         self.join2 = Join(widths[2] - widths[1])
         self.stage3 = nn.Sequential(*(BasicBlock(widths[2]) for _ in range(blocks)))
         self.head = Head(widths[2], classes)
+        self.stage_heads = stage_heads
+        if stage_heads:
+            self.head1, self.head2 = Head(widths[2], classes), Head(widths[2], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -118,6 +123,29 @@ class CifarResNet(nn.Module):
             tuple(f"{stage}.{name}" for name, _ in getattr(self, stage).named_children())
             for stage in ("stage1", "stage2", "stage3")
         )
+
+    def swaps(self, order: Order) -> dict[int, dict[str, str]]:
+        """For `ElasticNetwork`: which head each configuration of `order` ends in."""
+        if not self.stage_heads:
+            return {}
+        found = {}
+        for k in range(len(order)):
+            last = max(stage for stage, count in enumerate(order.by_stage(k)) if count)
+            found[k] = {"head": f"head{last + 1}"} if last < 2 else {}
+        return found
+
+    @property
+    def alternates(self) -> tuple[str, ...]:
+        """Modules that only stand in for others."""
+        return ("head1", "head2") if self.stage_heads else ()
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over the weights of a network that may have one head only. UsageError if they are of another network."""
+        own = self.state_dict()
+        full = {name: state.get(name, state.get("head." + name.partition(".")[2])) for name in own}
+        if any(value is None or value.shape != own[name].shape for name, value in full.items()):
+            raise UsageError("the weights to begin with are of another network")
+        self.load_state_dict(full)
 
     def chain(self) -> list[nn.Module]:
         """The forward pass as a list of steps (see `accordion.elastic.network.Chain`)."""

@@ -34,9 +34,9 @@ class Latency:
     def to_json(self) -> dict[str, Any]:
         """The ladder's field `latency_s`."""
         return {
-            "median": self.median,
-            "low": self.low,
-            "high": self.high,
+            "median": float(f"{self.median:.4g}"),
+            "low": float(f"{self.low:.4g}"),
+            "high": float(f"{self.high:.4g}"),
             "runs": self.runs,
             "threads": self.threads,
             "machine": self.machine,

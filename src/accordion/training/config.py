@@ -23,6 +23,8 @@ class TrainingConfig:
 
     `network` is `resnet<depth>` (depth 6n+2); `width` the channels of its first stage (16 in the paper); `order` is
     `right-to-left` or `blockwise`; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
+    `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
+    finished run whose weights the training begins with.
     """
 
     dataset: str = "cifar10"
@@ -33,6 +35,8 @@ class TrainingConfig:
     recipe: Recipe = field(default=MODERN)
     seed: int = 0
     precision: str = "32-true"
+    heads: str = "shared"
+    initial: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -71,6 +75,8 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
         raise UsageError(f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110")
     if config.width < 1:
         raise UsageError(f"the width of the first stage is {config.width}, not at least 1")
+    if config.heads not in ("shared", "stage"):
+        raise UsageError(f"heads can be shared or stage, not {config.heads!r}")
     module = CifarResNet(
         int(match[1]),
         len(dataset.classes),
@@ -79,5 +85,7 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
         mean=dataset.mean,
         std=dataset.std,
         zero_init_last_norm=config.recipe.zero_init_last_norm,
+        stage_heads=config.heads == "stage",
     )
-    return ElasticNetwork(module, by_name(config.order, module.stages))
+    order = by_name(config.order, module.stages)
+    return ElasticNetwork(module, order, swaps=module.swaps(order), alternates=module.alternates)

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from accordion.data import Dataset, Split, batches_per_epoch, load, resize, training_batches
-from accordion.elastic import ElasticNetwork
+from accordion.elastic import CifarResNet, ElasticNetwork
 from accordion.errors import TrainingError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
@@ -67,6 +67,8 @@ def train(
     dataset = dataset or load(config.dataset)
     torch.manual_seed(config.seed)
     network = build_network(config, dataset)
+    if config.initial is not None:
+        cast(CifarResNet, network.module).adopt(RunDirectory(Path(config.initial)).read_weights())
     policy = config.policy_for(len(network))
     probabilities = list(policy.probabilities)
     fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
