@@ -1,0 +1,43 @@
+"""What a package costs beside its weights: `python benchmarks/overhead.py PACKAGE`.
+
+For each prefix the bytes of the layers, how many of them are tensors, and the rest, without and with manifest and config.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import WEIGHT_RAW
+from accordion.artifact.segment import read_header
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("package", type=Path)
+    layout = Layout.open(parser.parse_args().package)
+    manifest = layout.manifest()
+    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    tensors = [0]
+    for layer in manifest.layers:
+        found = 0
+        if layer.media_type == WEIGHT_RAW:
+            with layout.blob_path(layer.digest).open("rb") as stream:
+                found = sum(info.end - info.start for info in read_header(stream, layer.size, "a segment").values())
+        tensors.append(tensors[-1] + found)
+    fixed = manifest.size + manifest.config.size
+    print(f"manifest {manifest.size} B, config {manifest.config.size} B, ladder {manifest.layers[0].size} B")
+    print("  k       bytes     tensors   beside   share   with manifest and config")
+    for rung in ladder.configurations:
+        rest = rung.bytes - tensors[rung.layers]
+        whole = rung.bytes + fixed
+        share = f"{rest / rung.bytes:7.2%}   {rest + fixed:>8,} {(rest + fixed) / whole:7.2%}"
+        print(f"{rung.index:3d} {rung.bytes:11,} {tensors[rung.layers]:11,} {rest:8,} {share}")
+    last = ladder.configurations[-1]
+    print(f"whole: {(last.bytes + fixed - tensors[last.layers]) / (4 * last.parameters):.2%} of the complete float32 weights")
+
+
+if __name__ == "__main__":
+    main()
