@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from accordion.data import Dataset
 from accordion.elastic import CifarResNet, ElasticNetwork, nested, right_to_left
 from accordion.errors import TrainingError
-from accordion.training import PAPER, Policy, RunDirectory, TrainingConfig, build_network, train, uniform
-from accordion.training.objectives import configurations, loss
+from accordion.training import MODERN, PAPER, Policy, RunDirectory, TrainingConfig, build_network, train, uniform
+from accordion.training.objectives import balanced, configurations, loss
+from accordion.training.policies import named
 from accordion.training.recipes import Recipe
 
 SAMPLED = PAPER
@@ -160,3 +161,16 @@ def test_the_blocks_of_a_nested_order_that_is_not_a_prefix_are_skipped_too() -> 
     skipped = ("stage1.1.", "stage2.", "stage3.1.")
     for name, p in module.named_parameters():
         assert torch.equal(p, before[name]) == name.startswith(skipped), name
+
+
+def test_balance_takes_weight_from_small_configurations_and_keeps_the_sum() -> None:
+    module = CifarResNet(14, 10, widths=(4, 8, 16))
+    network = ElasticNetwork(module, right_to_left(module.stages))
+    recipe = MODERN.with_changes(balance=2.0)
+    weights = dict(enumerate(named("CoML-05", 6).probabilities))
+    found = balanced(network, weights, recipe)
+    assert sum(found.values()) == pytest.approx(1.0)
+    for k in range(6):
+        ratio = weights[k] / weights[5] * ((k + 1) / 6) ** 2
+        assert found[k] / found[5] == pytest.approx(ratio)
+    assert balanced(network, weights, MODERN) == weights

@@ -33,6 +33,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=options.count, help="pictures a step, instead of the recipe's")
     parser.add_argument("--learning-rate", type=options.number, help="instead of the recipe's")
     parser.add_argument("--objective", help="sampled, joint or sandwich, instead of the recipe's")
+    parser.add_argument("--balance", type=options.number, help="how much less small configurations count than they occur (0)")
     parser.add_argument("--full-size", action="store_true", help="full-size pictures from the first epoch on: slower, better")
     parser.add_argument(
         "--heads", default="shared", help="stage: configurations that end in an earlier stage get a head of their own"
@@ -56,7 +57,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.recipe not in RECIPES:
         raise UsageError(f"unknown recipe {arguments.recipe!r}: choose {' or '.join(RECIPES)}")
     recipe = RECIPES[arguments.recipe].with_changes(
-        epochs=arguments.epochs, batch=arguments.batch, learning_rate=arguments.learning_rate, objective=arguments.objective
+        epochs=arguments.epochs,
+        batch=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        objective=arguments.objective,
+        balance=arguments.balance,
     )
     if arguments.full_size:
         recipe = recipe.with_changes(sizes=((1.0, 1.0),))

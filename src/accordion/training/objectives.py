@@ -11,7 +11,7 @@ from accordion.elastic import ElasticNetwork
 from accordion.training.policies import Policy
 from accordion.training.recipes import Recipe
 
-__all__ = ["configurations", "loss"]
+__all__ = ["balanced", "configurations", "loss"]
 
 
 def configurations(recipe: Recipe, policy: Policy, rng: np.random.Generator) -> dict[int, float]:
@@ -35,6 +35,16 @@ def configurations(recipe: Recipe, policy: Policy, rng: np.random.Generator) -> 
     return weights
 
 
+def balanced(network: ElasticNetwork, weights: dict[int, float], recipe: Recipe) -> dict[int, float]:
+    """The weights of a step after the recipe's `balance`; their sum stays."""
+    if not recipe.balance or len(weights) == 1:
+        return weights
+    most = sum(network.order.by_stage(len(network) - 1))
+    scaled = {k: weight * (sum(network.order.by_stage(k)) / most) ** recipe.balance for k, weight in weights.items()}
+    factor = sum(weights.values()) / sum(scaled.values())
+    return {k: weight * factor for k, weight in scaled.items()}
+
+
 def loss(network: ElasticNetwork, outputs: dict[int, Tensor], y: Tensor, weights: dict[int, float], recipe: Recipe) -> Tensor:
     """The weighted loss of a step. `outputs`: configuration → logits [b, classes]; `y`: labels [b].
 
@@ -45,7 +55,7 @@ def loss(network: ElasticNetwork, outputs: dict[int, Tensor], y: Tensor, weights
     complete = len(network) - 1
     teacher = F.softmax(outputs[complete].detach().float(), dim=1) if complete in outputs and recipe.distill else None
     total = torch.zeros((), device=y.device)
-    for k, weight in weights.items():
+    for k, weight in balanced(network, weights, recipe).items():
         logits = outputs[k].float()
         if k == complete:
             part = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)

@@ -17,9 +17,10 @@ class Recipe:
     `schedule` is "steps" (the rate is divided by 10 at each of `milestones`, in epochs) or "one-cycle" (linear from 0 up to
     `learning_rate` over the first `warm_up` of the training, linear down to 0 over the rest).
     `objective` is "sampled", "joint" or "sandwich" (see `accordion.training.objectives`); `distill` the share of the loss of a
-    smaller configuration that comes from the complete network's output. `sizes` are (until this share of the training, scale of
-    the picture) pairs: early epochs on smaller pictures cost less. `decay_norms` says whether weight decay also acts on batch-norm
-    values and biases.
+    smaller configuration that comes from the complete network's output. `balance` above 0 keeps small configurations, whose losses
+    stay large, from ruling the blocks that all share: the loss of one with n of N blocks counts (n/N)^balance times its
+    probability. `sizes` are (until this share of the training, scale of the picture) pairs: early epochs on smaller pictures cost
+    less. `decay_norms` says whether weight decay also acts on batch-norm values and biases.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Recipe:
     zero_init_last_norm: bool = False
     objective: str = "sampled"
     distill: float = 0.0
+    balance: float = 0.0
     sizes: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     crop: bool = True
     flip: bool = True
@@ -51,6 +53,7 @@ class Recipe:
             "warm_up": 0 < self.warm_up < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "distill": 0 <= self.distill <= 1,
+            "balance": 0 <= self.balance <= 10,
             "schedule": self.schedule in ("steps", "one-cycle"),
             "objective": self.objective in ("sampled", "joint", "sandwich"),
             "sizes": bool(self.sizes)
