@@ -32,9 +32,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=options.count, help="instead of the recipe's")
     parser.add_argument("--batch", type=options.count, help="pictures a step, instead of the recipe's")
     parser.add_argument("--learning-rate", type=options.number, help="instead of the recipe's")
-    parser.add_argument("--objective", help="sampled, joint or sandwich, instead of the recipe's")
+    parser.add_argument("--objective", help="sampled, joint, stratified or sandwich, instead of the recipe's")
     parser.add_argument("--balance", type=options.number, help="how much less small configurations count than they occur (0)")
-    parser.add_argument("--full-size", action="store_true", help="full-size pictures from the first epoch on: slower, better")
+    parser.add_argument(
+        "--sizes",
+        metavar="SHARE:SCALE,…",
+        help="picture size by share of the training, such as 0.4:0.75,1:1 (smaller pictures cost less), instead of the recipe's",
+    )
+    parser.add_argument("--full-size", action="store_true", help="the same as --sizes 1:1: slower, better")
     parser.add_argument(
         "--heads", default="shared", help="stage: configurations that end in an earlier stage get a head of their own"
     )
@@ -63,8 +68,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         objective=arguments.objective,
         balance=arguments.balance,
     )
-    if arguments.full_size:
-        recipe = recipe.with_changes(sizes=((1.0, 1.0),))
+    if arguments.full_size or arguments.sizes:
+        recipe = recipe.with_changes(sizes=_sizes("1:1" if arguments.full_size else arguments.sizes))
     config = TrainingConfig(
         dataset=arguments.dataset,
         network=arguments.network,
@@ -87,3 +92,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     ]
     context.console.result(document, lines)
     return 0
+
+
+def _sizes(text: str) -> tuple[tuple[float, float], ...]:
+    from accordion.errors import UsageError
+
+    try:
+        return tuple((float(share), float(scale)) for share, scale in (pair.split(":") for pair in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--sizes {text} is not a list of SHARE:SCALE, such as 0.4:0.75,1:1") from None

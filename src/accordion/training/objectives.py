@@ -13,6 +13,8 @@ from accordion.training.recipes import Recipe
 
 __all__ = ["balanced", "configurations", "loss"]
 
+DRAWS = 2  # smaller configurations in a `stratified` step: in-place distillation then has two pupils, as in Yu and Huang
+
 
 def configurations(recipe: Recipe, policy: Policy, rng: np.random.Generator) -> dict[int, float]:
     """Which configurations a step runs, and with what weight each one's loss counts. The weights sum to one.
@@ -22,6 +24,9 @@ def configurations(recipe: Recipe, policy: Policy, rng: np.random.Generator) -> 
       Σ p(k)·L(k), without the noise of the draw. In the right-to-left order all configurations share the complete network's
       forward and backward pass but for their heads, so a step costs about one step of the complete network (`sampled` costs the
       policy's mean); in other orders it costs more.
+    - `stratified`: the complete network in every step, weighted by its probability, and `DRAWS` others drawn from the policy, which
+      share the rest. Its expectation is again Σ p(k)·L(k); a step costs the complete network and little more in the
+      right-to-left order, where the others are prefixes of its pass.
     - `sandwich`: the largest, the smallest and one drawn from the policy, a third each (Yu and Huang, Universally Slimmable
       Networks, 2019, with one random configuration instead of two).
     """
@@ -30,6 +35,13 @@ def configurations(recipe: Recipe, policy: Policy, rng: np.random.Generator) -> 
     if recipe.objective == "joint":
         return {k: p for k, p in enumerate(policy.probabilities) if p > 0}
     weights: dict[int, float] = {}
+    if recipe.objective == "stratified":
+        complete, others = len(policy) - 1, np.asarray(policy.probabilities[:-1])
+        weights[complete] = policy.probabilities[complete]
+        if rest := float(others.sum()):
+            for k in rng.choice(complete, size=DRAWS, p=others / rest):
+                weights[int(k)] = weights.get(int(k), 0.0) + rest / DRAWS
+        return weights
     for k in (0, len(policy) - 1, policy.draw(rng)):
         weights[k] = weights.get(k, 0.0) + 1 / 3
     return weights

@@ -16,7 +16,7 @@ class Recipe:
 
     `schedule` is "steps" (the rate is divided by 10 at each of `milestones`, in epochs) or "one-cycle" (linear from 0 up to
     `learning_rate` over the first `warm_up` of the training, linear down to 0 over the rest).
-    `objective` is "sampled", "joint" or "sandwich" (see `accordion.training.objectives`); `distill` the share of the loss of a
+    `objective` is "sampled", "joint", "stratified" or "sandwich" (see `accordion.training.objectives`); `distill` the share of the loss of a
     smaller configuration that comes from the complete network's output. `balance` above 0 keeps small configurations, whose losses
     stay large, from ruling the blocks that all share: the loss of one with n of N blocks counts (n/N)^balance times its
     probability. `sizes` are (until this share of the training, scale of the picture) pairs: early epochs on smaller pictures cost
@@ -55,7 +55,7 @@ class Recipe:
             "distill": 0 <= self.distill <= 1,
             "balance": 0 <= self.balance <= 10,
             "schedule": self.schedule in ("steps", "one-cycle"),
-            "objective": self.objective in ("sampled", "joint", "sandwich"),
+            "objective": self.objective in ("sampled", "joint", "stratified", "sandwich"),
             "sizes": bool(self.sizes)
             and self.sizes[-1][0] == 1.0
             and all(0 < until <= 1 and 0 < scale <= 1 for until, scale in self.sizes),
