@@ -59,7 +59,13 @@ def make(arguments: argparse.Namespace) -> Plan:
         if target.reference is not None and arguments.reference is not None:
             raise UsageError(f"{target} names a version already: leave --reference out")
         request = request_from(arguments, reference=target.reference or arguments.reference, held=held)
-        if (data := asyncio.run(_ask(target, request))) is not None:
+        try:
+            data = asyncio.run(_ask(target, request))
+        except UsageError as error:
+            if held is None or "held" not in str(error):
+                raise
+            data = None  # it does not know the version that is held; here both are known
+        if data is not None:
             return Plan.from_json(data)
     request = request_from(arguments, held=held)
     source = open_source(arguments.source, arguments.reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has on
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a fetch or an upgrade brought; bytes count manifest and layers.
+    """What a fetch or an upgrade brought. `bytes_received` counts manifest and layers as they were sent; `bytes_reused` what the
+    configuration's layers hold that was here before.
 
     `configuration` is the largest complete one; `ready` holds (configuration, seconds since the call) of each as it became
     complete, beginning with what was there.
@@ -113,6 +115,7 @@ class _Delivering:
         self.job, self.observer, self.request = job, observer, job.request
         self.shaper = Shaper(job.link)
         self.received = 0
+        self.came: Counter[str] = Counter()  # bytes of each layer, by its digest
         self.ready: list[tuple[int, float]] = []
         self.events: list[tuple[float, int]] = [(0.0, 0)]
         self.running: Store | None = None  # what the folder holds
@@ -216,6 +219,9 @@ class _Delivering:
         return None if data is None else (Plan.from_json(data), True)
 
     async def _follow(self, client: RegistryClient, plan: Plan, sure: bool) -> _Goal:
+        asked = self.request.reference or self.job.target.reference
+        if is_digest(asked) and plan.manifest != asked:
+            raise DigestError(f"{self.job.target.base} plans for {plan.manifest}; {asked} was asked for")
         if self.running is not None and self.running.manifest.digest == plan.manifest:
             manifest = self.running.manifest
         else:
@@ -226,7 +232,12 @@ class _Delivering:
         # The plan is a hint, the manifest counts: what it needs ends where a layer ends.
         if plan.bytes_total not in manifest.offsets[1:]:
             raise FormatError(f"the plan of {self.job.target} is for {plan.bytes_total} bytes, where no layer ends")
-        return _Goal(manifest, plan.configuration, manifest.offsets.index(plan.bytes_total, 1), sure)
+        goal = _Goal(manifest, plan.configuration, manifest.offsets.index(plan.bytes_total, 1), sure)
+        store = self._store()
+        sent = sum(manifest.layers[index].size - store.partial(index) for index in store.missing(goal.layers))
+        if sure and self.request.max_bytes is not None and sent > self.request.max_bytes:
+            raise FormatError(f"the plan of {self.job.target} is for {sent} bytes; at most {self.request.max_bytes} were asked for")
+        return goal
 
     def _plan_here(self, manifest: Manifest, ladder: Ladder, held: Held | None, overhead: Overhead) -> _Goal:
         self._begin(manifest, self.request.reference or self.job.target.reference)
@@ -252,11 +263,12 @@ class _Delivering:
 
     async def _manifest(self, client: RegistryClient, reference: str) -> Manifest:
         await self.shaper.round_trip()
-        raw = await client.manifest(reference)
-        if raw is None:
+        found = await client.manifest_as_sent(reference)
+        if found is None:
             raise UsageError(f"{self.job.target.base} has no {self.job.target.name}:{reference}")
-        await self.shaper.carry(len(raw))
-        self._count(len(raw))
+        raw, sent = found
+        await self.shaper.carry(sent)
+        self._count(sent)
         return Manifest.parse(raw, digest=reference if is_digest(reference) else None)
 
     def _begin(self, manifest: Manifest, reference: str | None) -> None:
@@ -358,6 +370,7 @@ class _Delivering:
                 view = memoryview(piece)
                 while view:
                     part = view[: incoming.missing]
+                    self.came[incoming.verifier.digest] += len(part)
                     incoming.take(bytes(part))
                     view = view[len(part) :]
                     if view:
@@ -408,11 +421,19 @@ class _Delivering:
             if k is not None and self._forgotten(k):
                 await self._tell(k)
 
-    @staticmethod
-    def _check_goal(store: Store, goal: _Goal) -> None:
-        rungs = store.ladder().configurations
+    def _check_goal(self, store: Store, goal: _Goal) -> None:
+        """The ladder has come: is the plan, which may be somebody else's, what was asked for?"""
+        rungs, request = store.ladder().configurations, self.request
         if goal.k >= len(rungs) or rungs[goal.k].layers != goal.layers:
             raise FormatError(f"the plan says that configuration {goal.k} needs {goal.layers} layers; the ladder says otherwise")
+        rung = rungs[goal.k]
+        cautious = request.confidence is not None
+        too_much = request.max_macs is not None and rung.macs > request.max_macs
+        too_bad = request.min_quality is not None and not rung.quality.meets(request.min_quality, cautious=cautious)
+        if goal.sure and (too_much or too_bad):
+            raise FormatError(
+                f"the plan of {self.job.target} is for configuration {goal.k}, which does not keep the limits asked for"
+            )
 
     def _count(self, count: int) -> None:
         self.received += count
@@ -444,7 +465,7 @@ class _Delivering:
             configuration=held.configuration,
             quality=rung.quality,
             bytes_received=self.received,
-            bytes_reused=max(0, rung.bytes + self.running.manifest.size - self.received),
+            bytes_reused=sum(max(0, layer.size - self.came[layer.digest]) for layer in self.running.manifest.layers[: rung.layers]),
             seconds=seconds,
             deadline_met=self.met,
             ready=tuple(self.ready),

@@ -156,6 +156,10 @@ def _upgrade_job(
     credentials: Credentials | None,
     started: float | None,
 ) -> Job:
+    if to is not None and any(
+        limit is not None for limit in (request.min_quality, request.max_bytes, request.max_macs, request.max_energy_j)
+    ):
+        raise UsageError("the configuration to upgrade to is named: leave limits of quality, bytes, operations and energy out")
     store = Store.open(Path(model))
     state = store.state
     if not state.url:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,13 +20,17 @@ from accordion.artifact.digest import file_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
 from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
-from accordion.device.layers import Incoming, place_layer
+from accordion.artifact.paths import check_path, check_unique
+from accordion.artifact.strict_json import Fields, dump, parse_object
+from accordion.device.layers import Incoming, layer_files, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
 
 __all__ = ["INCOMING", "Store", "locked"]
 
 NEXT, MARKER, INCOMING, LOCK = ".next", "COMMIT", ".incoming", ".lock"
+EXCHANGE_S = 60.0  # how long a reader waits for another process to move a new version's files into their place
+GLANCE_S = 0.01  # between two looks whether it has
 
 
 @contextmanager
@@ -66,9 +71,21 @@ class Store:
 
     @classmethod
     def open(cls, root: Path) -> Store:
-        """What is there. UsageError if that is no model, ContentError if it is a broken one."""
+        """What is there. UsageError if that is no model, ContentError if it is a broken one.
+
+        A reader meets another process, or what a killed one left, in the middle of an exchange of versions: then it waits for the
+        end of that, or brings it about.
+        """
         if not root.is_dir():
             raise UsageError(f"there is no model folder {root}")
+        _settle(root)
+        with suppress(ContentError):
+            return cls._load(root)
+        _settle(root)
+        return cls._load(root)
+
+    @classmethod
+    def _load(cls, root: Path) -> Store:
         if not (root / "state.json").is_file() and not (root / "manifest.json").is_file():
             raise UsageError(f"{root} is no model folder: it has no state.json")
         state = State.parse(_read(root / "state.json", STATE_LIMIT), str(root / "state.json"))
@@ -79,7 +96,7 @@ class Store:
     def begin(cls, root: Path, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
         """A folder for this version, going on with what is there of it; anything else in it is of no use any more."""
         try:
-            before = cls.open(root)
+            before = cls._load(root)
             if before.manifest.digest == manifest.digest:
                 return cls(root, manifest, replace(before.state, name=name, url=url, reference=reference))
         except (ContentError, UsageError):
@@ -171,12 +188,15 @@ class Store:
         return size if size <= layer.size else 0
 
     def add(self, index: int, source: Path) -> None:
-        """Puts the verified layer at `source` in its place and remembers it."""
+        """Puts the verified layer at `source` in its place and remembers it.
+
+        FormatError, before anything is touched, if its content breaks a rule or would lie where another layer's does.
+        """
         layer = self.manifest.layers[index]
-        files = place_layer(source, layer, self.root, f"layer {index}")
-        for path in files:
-            if path in self.state.files and self.state.files[path].layer != layer.digest:
-                raise FormatError(f"layer {index}: the path {path!r} is another layer's")
+        found = layer_files(source, layer, f"layer {index}")
+        others = [path for path, entry in self.state.files.items() if entry.layer != layer.digest]
+        check_unique([*others, *found])
+        files = place_layer(source, layer, self.root, found)
         self.state = replace(self.state, files={**self.state.files, **files})
         self.save()
         source.unlink(missing_ok=True)
@@ -209,6 +229,7 @@ class Store:
                 if place.is_file():
                     freed += place.stat().st_size
                     place.unlink()
+                    _remove_empty(self.root, place.parent)
             shutil.rmtree(self.root / NEXT, ignore_errors=True)
         except OSError as error:
             raise StorageError(f"can't delete in {self.root}: {error.strerror or error}") from error
@@ -237,7 +258,10 @@ class Store:
     def exchange(self) -> Store:
         """Of a next version: takes the place of the running one. Returns the folder as it then is."""
         parent = self.root.parent
-        write_file(self.root / MARKER, b"")
+        old: list[str] = []
+        with suppress(ContentError):
+            old = list(Store._load(parent).state.files)
+        write_file(self.root / MARKER, dump({"old": old}))
         _finish_exchange(parent)
         return Store.open(parent)
 
@@ -265,24 +289,53 @@ def _finish_exchange(root: Path) -> None:
     if not (new / MARKER).exists():
         return
     try:
-        old_files: set[str] = set()
-        with suppress(ContentError, UsageError):
-            old_files = set(Store.open(root).state.files)
+        old_files = {check_path(path) for path in _old_files(new / MARKER)}
         state = State.parse(_read(new / "state.json", STATE_LIMIT), str(new / "state.json"))
+        for path in old_files - set(state.files):  # first: a file of old may lie where the new version has a folder
+            (root / path).unlink(missing_ok=True)
+            _remove_empty(root, (root / path).parent)
         for path in state.files:
             if (new / path).exists():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(new / path, root / path)  # noqa: PTH105
         for name in ("manifest.json", "state.json"):
             write_file(root / name, _read(new / name, STATE_LIMIT))
-        for path in old_files - set(state.files):
-            (root / path).unlink(missing_ok=True)
         shutil.rmtree(root / INCOMING, ignore_errors=True)
         # The marker goes last of all that matters: until then a repetition finds its way.
         (new / MARKER).unlink()
         shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"can't put the new version of {root} in its place: {error.strerror or error}") from error
+
+
+def _old_files(marker: Path) -> tuple[str, ...]:
+    """What the version before had: the marker says it, since a repetition may find the new state in place already."""
+    where = str(marker)
+    return Fields(parse_object(_read(marker, STATE_LIMIT), where, STATE_LIMIT), where).texts("old")
+
+
+def _remove_empty(root: Path, folder: Path) -> None:
+    """Removes folders that hold nothing any more, upwards to `root`."""
+    with suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _settle(root: Path) -> None:
+    """Returns when no exchange of versions is under way in `root`: another process ends it, or, where that was killed, this one."""
+    begin = time.monotonic()
+    while (root / NEXT / MARKER).exists():
+        try:
+            with (root / LOCK).open("a") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _finish_exchange(root)
+        except BlockingIOError as error:
+            if time.monotonic() - begin > EXCHANGE_S:
+                raise StorageError(f"another process has been changing {root} to another version for {EXCHANGE_S:.0f} s") from error
+            time.sleep(GLANCE_S)
+        except OSError as error:
+            raise StorageError(f"can't put the new version of {root} in its place: {error.strerror or error}") from error
 
 
 def _link(source: Path, target: Path) -> None:

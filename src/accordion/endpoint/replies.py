@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from accordion.endpoint.content import Content
 from accordion.endpoint.ranges import Unsatisfiable, parse_range
 
-__all__ = ["IMMUTABLE", "ContentReply", "json_reply", "matches", "oci_error", "problem"]
+__all__ = ["IMMUTABLE", "ContentReply", "accepts", "json_reply", "matches", "oci_error", "problem"]
 
 IMMUTABLE = "public, max-age=31536000, immutable"  # for what a digest names
 _REVALIDATE = "no-cache"  # for what a tag names
@@ -133,6 +133,15 @@ async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
 
 async def _end(send: Send, body: bytes = b"") -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def accepts(header: str | None, coding: str) -> bool:
+    """Whether `Accept-Encoding` names this coding, other than to refuse it. `*` is no reason to use one."""
+    for item in (header or "").lower().split(","):
+        name, _, weight = item.partition(";")
+        if name.strip() == coding:
+            return weight.replace(" ", "").rstrip("0") not in ("q=", "q=0.")
+    return False
 
 
 def matches(header: str | None, etag: str) -> bool:

@@ -44,7 +44,18 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second training out; the lock goes with the process, however it ends."""
+        """Keeps a second training out; the lock goes with the process, however it ends.
+
+        UsageError if the path is a file, or a folder that holds something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: name a folder for the run")
+        if (
+            self.path.is_dir()
+            and any(self.path.iterdir())
+            and not any((self.path / name).exists() for name in ("run.json", ".lock"))
+        ):
+            raise UsageError(f"{self.path} holds something else: name a new or an empty folder for the run")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
