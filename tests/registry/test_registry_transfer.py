@@ -139,7 +139,7 @@ def test_credentials_come_from_the_environment(monkeypatch):
 
 
 async def test_a_bad_tag_is_refused_before_anything_comes(layout, target, fake, tmp_path):
-    async with RegistryClient(target("v1")) as client:
+    async with RegistryClient(target) as client:
         await push(layout.path, client)
         with pytest.raises(UsageError, match="is no tag"):
             await pull(client, tmp_path / "back", tag="bad tag")

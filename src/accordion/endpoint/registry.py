@@ -15,7 +15,7 @@ from accordion.artifact.digest import is_digest
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.package import INDEX_MEDIA_TYPE, Snapshot
 from accordion.endpoint.planner import Planner
-from accordion.endpoint.replies import IMMUTABLE, ContentReply, accepts, json_reply, matches, oci_error, problem
+from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
 
 __all__ = ["Registry"]
@@ -94,7 +94,7 @@ class Registry:
         body = document.raw
         if document.packed is not None:
             headers["Vary"] = "Accept-Encoding"
-            if accepts(request.headers.get("accept-encoding"), "zstd"):  # half of a manifest is said again in each layer
+            if prefers(request.headers.get("accept-encoding"), "zstd"):  # half of a manifest is said again in each layer
                 headers |= {"ETag": f'"{document.digest}+zstd"', "Content-Encoding": "zstd"}
                 body = document.packed
         if matches(request.headers.get("if-none-match"), headers["ETag"]):
