@@ -20,6 +20,7 @@ from accordion.elastic import ElasticNetwork
 from accordion.errors import FormatError, StorageError, UsageError
 from accordion.packaging.check import check_prefixes
 from accordion.packaging.parts import Part, make_parts
+from accordion.packaging.slim import slim
 from accordion.training import load_run
 
 __all__ = ["package", "package_network"]
@@ -79,7 +80,7 @@ def package_network(
     with _staging(out) as folder:
         staged = Layout.create(folder)
         manifest = build_version(
-            staged, tag, ladder_fields=ladder_fields, configurations=parts, name=name or out.name, created=created
+            staged, tag, ladder_fields=slim(ladder_fields), configurations=parts, name=name or out.name, created=created
         )
         ladder = decode_ladder(manifest.layers[0], staged.read_blob(manifest.layers[0], limit=MOST_LADDER_BYTES))
         check_prefixes(staged, manifest, ladder, network, pictures)
