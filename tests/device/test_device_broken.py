@@ -104,7 +104,10 @@ def what_runs_is_right(folder: Path) -> int | None:
     with model:
         for k in range((model.configuration if model.configuration is not None else -1) + 1):
             inputs = {name: np.array(one["values"], one["dtype"]).reshape(one["shape"]) for name, one in rows[k]["inputs"].items()}
-            outputs = model.run(inputs, k)
+            try:
+                outputs = model.run(inputs, k)
+            except ContentError:
+                return k - 1 if k else None
             for name, one in rows[k]["outputs"].items():
                 np.testing.assert_allclose(outputs[name], np.array(one["values"]).reshape(one["shape"]), rtol=1e-5, atol=1e-5)
         return model.configuration

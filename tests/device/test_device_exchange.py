@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 from chain import WIDTH, K, weights  # type: ignore[import-not-found]
 
-from accordion.device import Model, Request, fetch, shed, store, upgrade, verify_model
+from accordion.device import Model, Request, exchange, fetch, shed, store, upgrade, verify_model
+from accordion.errors import StorageError
 
 X = np.random.default_rng(3).standard_normal((2, WIDTH)).astype(np.float32)
 SHARED = 2  # matrices that both versions begin with
@@ -69,7 +71,7 @@ def killed(patch: pytest.MonkeyPatch, folder: Path, after: int) -> None:
 
         return counted
 
-    patch.setattr(store, "write_file", step(store.write_file))
+    patch.setattr(exchange, "write_file", step(exchange.write_file))
     patch.setattr(os, "replace", step(os.replace))
     patch.setattr(Path, "unlink", step(Path.unlink))
     patch.setattr(shutil, "rmtree", step(shutil.rmtree))
@@ -155,3 +157,33 @@ def test_kill_9_at_random_moments_of_an_upgrade(endpoint: str, fetched: Path, tm
         process.wait()
         assert version_of(folder) in ("latest", "v2")
         assert verify_model(folder) == []
+
+
+def test_shed_gives_back_a_full_disk(fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(fetched, tmp_path / "m"))
+    before, real = sum(path.stat().st_size for path in folder.iterdir()), store.write_file
+
+    def full(path: Path, data: bytes) -> None:
+        if before - sum(one.stat().st_size for one in folder.iterdir()) < len(data):
+            raise StorageError("the disk is full") from OSError(errno.ENOSPC, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(store, "write_file", full)
+    left, freed = shed(folder, 1)
+    assert left == 1 and freed > 4 * 4 * WIDTH**2
+    assert verify_model(folder) == []
+    with Model.open(folder) as model:
+        assert model.configuration == 1
+
+
+def test_shed_on_a_disk_that_takes_nothing_says_so(fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(fetched, tmp_path / "m"))
+
+    def never(path: Path, data: bytes) -> None:
+        raise StorageError("Read-only file system")
+
+    monkeypatch.setattr(store, "write_file", never)
+    with pytest.raises(StorageError, match="Read-only"):
+        shed(folder, 1)
+    monkeypatch.undo()
+    assert verify_model(folder) == []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
-from accordion.errors import AccordionError, ContentError, FormatError, UnmeetableError, UsageError
+from accordion.errors import AccordionError, ContentError, DigestError, FormatError, UnmeetableError, UsageError
 
 if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
     import onnxruntime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
 __all__ = ["Model", "shed", "verify_model"]
 
 Array = NDArray[Any]
+CHANGES = 3  # of a folder by others, while one configuration is being made ready, that are borne
 
 
 class Model:
@@ -135,13 +136,14 @@ class Model:
         return self._prepared(configuration, max_macs)[0]
 
     def _prepared(self, configuration: int | None, max_macs: int | None) -> tuple[int, onnxruntime.InferenceSession]:
-        k = self.choose(configuration, max_macs=max_macs)
-        try:
-            return k, self.session(k)
-        except ContentError:
-            if Store.open(self.path).state == self._store.state:
-                raise
-            self.refresh()
+        for _ in range(CHANGES):
+            k = self.choose(configuration, max_macs=max_macs)
+            try:
+                return k, self.session(k)
+            except ContentError:
+                if Store.open(self.path).state == self._store.state:
+                    raise
+                self.refresh()
         k = self.choose(configuration, max_macs=max_macs)
         return k, self.session(k)
 
@@ -150,7 +152,11 @@ class Model:
         with self._lock:
             if k not in self._sessions:
                 self._store.check_configuration(self.ladder, k)
-                self._sessions[k] = self._load(k)
+                session = self._load(k)
+                # What was checked may have been another version's when it was read: two versions must never run as one.
+                if Store.open(self.path).manifest.digest != self._store.manifest.digest:
+                    raise DigestError(f"another version took the place of this one in {self.path} while it was read")
+                self._sessions[k] = session
             return self._sessions[k]
 
     def close(self) -> None:
