@@ -352,3 +352,13 @@ def test_a_state_that_is_no_json_is_fetched_anew(endpoint: str, tmp_path: Path) 
     assert result.configuration == K - 1
     assert result.bytes_received < 20_000  # the segments were recognised by their digests
     assert json.loads((tmp_path / "m" / "state.json").read_text())["configuration"] == K - 1
+
+
+def test_a_broken_manifest_alone_comes_again(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    place = tmp_path / "m" / "manifest.json"
+    size = place.stat().st_size
+    place.write_bytes(place.read_bytes()[:-1])
+    result = fetch(endpoint, tmp_path / "m")
+    assert result.configuration == K - 1 and result.bytes_received <= size
+    assert verify_model(tmp_path / "m") == []

@@ -91,12 +91,12 @@ class Store:
     @classmethod
     def begin(cls, root: Path, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
         """A folder for this version, going on with what is there of it; anything else in it is of no use any more."""
-        try:
-            before = cls._load(root)
-            if before.manifest.digest == manifest.digest:
-                return cls(root, manifest, replace(before.state, name=name, url=url, reference=reference))
-        except (ContentError, UsageError):
-            pass
+        before = None
+        with suppress(ContentError):
+            before = State.parse(read_bounded(root / "state.json", STATE_LIMIT), str(root / "state.json"))
+        if before is not None and before.manifest == manifest.digest:
+            write_file(root / "manifest.json", manifest.raw)  # perhaps it alone was broken
+            return cls(root, manifest, replace(before, name=name, url=url, reference=reference))
         made = cls(root, manifest, State(name, url, reference, manifest.digest, None, 0))
         try:
             root.mkdir(parents=True, exist_ok=True)
