@@ -42,7 +42,7 @@ def test_orders_are_found_by_name_and_alias(name: str, same_as: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"'left-to-right'.*right-to-left or blockwise"):
+    with pytest.raises(UsageError, match=r"'left-to-right'.*right-to-left, blockwise, grid"):
         by_name("left-to-right", STAGES)
 
 

@@ -58,7 +58,7 @@ def test_one_cycle_stays_within_its_rate_however_short_the_training(total: int) 
         ("warm_up", 1.0),
         ("label_smoothing", 1.0),
         ("distill", 1.1),
-        ("schedule", "cosine"),
+        ("schedule", "linear"),
         ("objective", "distilled"),
         ("sizes", ()),
         ("sizes", ((0.5, 1.0),)),
