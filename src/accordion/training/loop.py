@@ -25,7 +25,7 @@ from accordion.training.compiled import CompiledSteps
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
 from accordion.training.initial import adopt
-from accordion.training.norms import Norms, groups, measure_norms, norm_batches
+from accordion.training.norms import Norms, recalibrated
 from accordion.training.norms_file import decode_norms, encode_norms
 from accordion.training.objectives import configurations, loss
 from accordion.training.parallel import Team, launch, make_fabric
@@ -250,12 +250,13 @@ class _Training:
         network, seen = self._kept(), self.validation if last else self._glance()
         if last and self.recipe.norms != "running":
             self.progress(f"batch-norm statistics on {min(self.recipe.norm_pictures, len(self.train_split))} training pictures")
-            pictures = norm_batches(self.train_split, self.recipe, self.config.seed, mirror=self.mirror)
-            self.norms = measure_norms(
+            self.norms = recalibrated(
                 network,
-                pictures,
-                groups(self.recipe.norms, len(network)),
+                self.recipe,
+                self.train_split,
                 self.policy.probabilities,
+                seed=self.config.seed,
+                mirror=self.mirror,
                 device=self.fabric.device,
             )
             network = self.norms.applied(network)

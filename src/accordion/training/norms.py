@@ -22,7 +22,7 @@ from accordion.elastic import ElasticNetwork
 from accordion.errors import UsageError
 from accordion.training.recipes import Recipe
 
-__all__ = ["Norms", "Sums", "groups", "measure_norms", "norm_batches"]
+__all__ = ["Norms", "Sums", "groups", "measure_norms", "norm_batches", "recalibrated"]
 
 BATCH = 250  # pictures normalised together while the statistics are taken
 EPOCH = 1_000_000  # so that these pictures are cropped and mirrored otherwise than in any epoch of the training
@@ -84,6 +84,21 @@ def norm_batches(split: Split, recipe: Recipe, seed: int, *, mirror: bool) -> It
         yield x
 
 
+def recalibrated(
+    network: ElasticNetwork,
+    recipe: Recipe,
+    split: Split,
+    policy: Sequence[float],
+    *,
+    seed: int,
+    mirror: bool,
+    device: torch.device | str = "cpu",
+) -> Norms:
+    """The statistics that the recipe's `norms` asks for, from the training pictures of `split`; groups are pooled by `policy`."""
+    pictures = norm_batches(split, recipe, seed, mirror=mirror)
+    return measure_norms(network, pictures, groups(recipe.norms, len(network)), policy, device=device)
+
+
 def measure_norms(
     network: ElasticNetwork,
     batches: Iterable[Tensor],
@@ -97,6 +112,7 @@ def measure_norms(
     Each batch is normalised by itself on its way through, as in training; mean and variance are those of all pictures. Within a
     group they are pooled by `weights[k]` (equal if left out or nothing). `shared` is the last group's. The network is untouched.
     """
+    network = network.over(network.module)  # without values of single configurations
     kinds = nn.BatchNorm2d | nn.BatchNorm1d
     paths = {module: name for name, module in network.module.named_modules() if isinstance(module, kinds)}
     sums: dict[tuple[str, tuple[int, ...]], Sums] = {}

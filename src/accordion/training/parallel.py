@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -61,18 +62,21 @@ def launch(fabric: Fabric, devices: int, function: Callable[..., T], *arguments:
         return function(fabric, *arguments)
     with tempfile.TemporaryDirectory(prefix="accordion-train-") as reports, _signals_passed_on():
         try:
-            answer: T = fabric.launch(_in_process, reports, function, arguments)
+            answer = fabric.launch(_in_process, reports, pickle.dumps((function, arguments)))
         except (ProcessException, OSError, RuntimeError) as error:
             _raise_reported(Path(reports))
             lines = str(error).strip().splitlines()
             raise TrainingError(f"a process of the training ended: {lines[-1] if lines else type(error).__name__}") from error
         _raise_reported(Path(reports))
-        return answer
+        result: T = pickle.loads(answer)
+        return result
 
 
-def _in_process(fabric: Fabric, reports: str, function: Callable[..., T], arguments: tuple[Any, ...]) -> T | None:
+def _in_process(fabric: Fabric, reports: str, call: bytes) -> bytes | None:
+    # As bytes there and back, since the launcher takes every argument and answer apart in search of tensors to move.
     try:
-        return function(fabric, *arguments)
+        function, arguments = pickle.loads(call)
+        return pickle.dumps(function(fabric, *arguments))
     except AccordionError as error:
         # Through a file, since the launcher only carries answers of the first process, and only if none failed.
         report = {"type": type(error).__name__, "text": str(error)}

@@ -22,18 +22,18 @@ class Recipe:
     """Stochastic gradient descent with momentum, and what goes with it.
 
     Learning rate: `schedule` is "steps" (divided by 10 at each of `milestones`, in epochs), "one-cycle" (linear from 0 up to
-    `learning_rate` over the first `warm_up` of the training, linear down to 0 over the rest) or "cosine" (the same way up, half a
-    cosine down). `decay_norms` says whether weight decay also acts on batch-norm values and biases.
+    `learning_rate` over the first `warm_up` of the training, linear down to 0 over the rest) or "cosine" (the same way up, half
+    a cosine down). `decay_norms` says whether weight decay also acts on batch-norm values and biases.
 
     What a step minimises: `objective` is "sampled", "joint", "stratified" or "sandwich" (see `accordion.training.objectives`), and
     `draws` how many configurations the last two draw at random (None: 2 and 1); `distill` is the share of the loss of a
-    smaller configuration that comes from the complete network's output. `balance` above 0 keeps small configurations, whose losses
-    stay large, from ruling the blocks that all share: the loss of one with n of N blocks counts (n/N)^balance times its
+    smaller configuration that comes from the complete network's output. `balance` above 0 keeps small configurations, whose
+    losses stay large, from ruling the blocks that all share: the loss of one with n of N blocks counts (n/N)^balance times its
     probability. `label_smoothing` softens the labels of the complete network, with `smooth_all` those of every configuration.
 
     The weights that come out: with `average` above 0 they are an exponential moving average over the steps with this decay,
-    batch-norm statistics included. `norms` says whose batch-norm statistics are kept: "running" (what the training tracked), "shared"
-    (measured again at the end on `norm_pictures` augmented training pictures, one set for all), a number of groups of
+    batch-norm statistics included. `norms` says whose batch-norm statistics are kept: "running" (what the training tracked),
+    "shared" (measured again at the end on `norm_pictures` augmented training pictures, one set for all), a number of groups of
     neighbouring configurations with a set each, or "configuration" (see `accordion.training.norms`).
 
     `sizes` are (until this share of the training, scale of the picture) pairs: early epochs on smaller pictures cost less.

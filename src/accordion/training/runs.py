@@ -13,23 +13,29 @@ from accordion.errors import FormatError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.run_directory import RunDirectory
 
-__all__ = ["check_same_settings", "load_run"]
+__all__ = ["check_same_settings", "load_run", "load_weights"]
 
 
 def load_run(run: Path) -> tuple[TrainingConfig, ElasticNetwork, Dataset]:
     """A finished training: its settings, the trained network in eval mode with its batch-norm statistics, and its data."""
     directory = RunDirectory(run)
     config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
-    weights = directory.read_weights()
+    directory.read_weights()  # says at once if there are none yet
     dataset = load(config.dataset)
-    network = build_network(config, dataset)
+    network = load_weights(directory, build_network(config, dataset))
+    if (norms := directory.read_norms()) is not None:
+        network = norms.applied(network)
+    return config, network.eval(), dataset
+
+
+def load_weights(directory: RunDirectory, network: ElasticNetwork) -> ElasticNetwork:
+    """`network` with the run's trained weights, with the batch-norm statistics of the training. UsageError if they don't fit."""
+    weights = directory.read_weights()
     try:
         network.module.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(f"{directory.weights_path} does not fit the network of run.json: {error}") from error
-    if (norms := directory.read_norms()) is not None:
-        network = norms.applied(network)
-    return config, network.eval(), dataset
+    return network
 
 
 def check_same_settings(run: Path, before: object, now: dict[str, Any]) -> None:
