@@ -60,13 +60,15 @@ def measure_lattice(
     ks = _sub_grid(network, every)
     training, validation = dataset.hold_out()
     pictures = _evenly(validation, samples)
+    directory = RunDirectory(run)
+    used = [directory.weights_path, *([] if norm_pictures or not directory.norms_path.exists() else [directory.norms_path])]
     key = {
-        "weights": hashlib.sha256(RunDirectory(run).weights_path.read_bytes()).hexdigest(),
+        "weights": hashlib.sha256(b"".join(path.read_bytes() for path in used)).hexdigest(),
         "every": every,
         "norm_pictures": norm_pictures,
         "samples": len(pictures),
     }
-    with RunDirectory(run).locked():
+    with directory.locked():
         cache = _Cache.read(run / "lattice.json", key, len(ks))
         if cache.done < len(pictures):
             _tell(network, ks, len(pictures) - cache.done + norm_pictures, dataset, progress)
