@@ -1,8 +1,8 @@
 """What a training step costs under a policy, against networks built separately: `python benchmarks/step_time.py`.
 
-The paper's rule draws one configuration a step and runs only its blocks. So the mean step should cost Σ p(k)·t(k), where t(k) is the
-step of a network that was built with configuration k's blocks and no others. Both are timed here in one run: in every round, for
-every configuration in random order, one step of the elastic network and one of the separate network, which of them first changing
+The paper's rule draws one configuration a step and runs only its blocks. So the mean step should cost Σ p(k)·t(k), where t(k) is
+the step of a network that was built with configuration k's blocks and no others. Both are timed here in one run: in every round,
+for every configuration in random order, one step of the elastic network and one of the separate one, which of them first changing
 from round to round. Ratios are of the sums over configurations within a round, so a slow moment of the machine hits both.
 
 Blocks of different stages cost different times on a CPU, so the share of the time is not the share of the blocks: both are printed.
@@ -67,9 +67,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(document, indent=1))
         return
-    print(
-        f"ResNet-{arguments.depth}, batch {arguments.batch}, {arguments.threads} threads, {document['machine']}, torch {torch.__version__}"
-    )
+    print(f"ResNet-{arguments.depth}, batch {arguments.batch}, {arguments.threads} threads, {document['machine']}")
     print(
         "policy         expected step ÷ Σ p·t(separate)   [10 %, 90 % of rounds]   expected ÷ complete step   mean share of blocks"
     )
