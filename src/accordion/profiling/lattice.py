@@ -140,7 +140,7 @@ def _evenly(split: Split, samples: int | None) -> Split:
 def _tell(network: ElasticNetwork, ks: Sequence[int], pictures: int, dataset: Dataset, progress: Progress) -> None:
     """Says what it will cost: configurations share the blocks that they have in common."""
     complete = len(network) - 1
-    times = len(straight_line(network, ks)[0]) / len(straight_line(network, [complete])[0])
+    times = _convolutional(network, ks) / max(_convolutional(network, [complete]), 1)
     x = torch.from_numpy(dataset.train.x[:TIMED]).float().div_(255).contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(2):
@@ -151,6 +151,12 @@ def _tell(network: ElasticNetwork, ks: Sequence[int], pictures: int, dataset: Da
         f"{len(ks)} of {len(network)} configurations on {pictures} pictures are the work of {times:.0f} complete networks: "
         f"about {min(seconds) * times * pictures / 60:.1f} min"
     )
+
+
+def _convolutional(network: ElasticNetwork, ks: Sequence[int]) -> int:
+    """How many pieces with convolutions in them run for `ks` together; they are nearly all of the work."""
+    program, _ = straight_line(network, ks)
+    return sum(any(isinstance(part, nn.Conv2d) for part in module.modules()) for module, _ in program)
 
 
 def _packaged_bytes(module: nn.Module) -> int:
