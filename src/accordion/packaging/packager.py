@@ -16,7 +16,7 @@ from accordion.artifact.ladder import decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
-from accordion.elastic import ElasticNetwork
+from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import FormatError, StorageError, UsageError
 from accordion.packaging.check import check_prefixes
 from accordion.packaging.parts import Part, make_parts
@@ -53,7 +53,12 @@ def package(
     """
     if codec not in CODECS:
         raise UsageError(f"unknown codec {codec!r}: choose {', '.join(CODECS)}")
-    _, network, dataset = load_run(run)
+    config, network, dataset = load_run(run)
+    if config.explores:
+        raise UsageError(
+            f"{run} was trained over a grid of configurations and can't be packaged: choose an order with "
+            f"`accordion order {run}`, train on it with --initial, and package that run"
+        )
     fields = read_ladder_fields(run)
     pictures = torch.from_numpy(dataset.test.x[:CHECKED_PICTURES]).float() / 255
     return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
@@ -71,6 +76,10 @@ def package_network(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix."""
+    if not isinstance(network.order, Order):
+        raise UsageError(
+            "a network trained over a grid of configurations can't be packaged: choose an order with `accordion order`, train on it"
+        )
     if len(ladder_fields["configurations"]) != len(network):
         raise UsageError(
             f"the ladder has {len(ladder_fields['configurations'])} configurations, the network {len(network)}: profile it again"
