@@ -21,10 +21,10 @@ __all__ = ["TrainingConfig", "build_network"]
 class TrainingConfig:
     """Everything that the trained weights depend on.
 
-    `network` is `resnet<depth>` (depth 6n+2); `width` the channels of its first stage (16 in the paper); `order` is
-    `right-to-left` or `blockwise`; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
-    `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
-    finished run whose weights the training begins with.
+    `network` is `resnet<depth>` (depth 6n+2) or `resnet<n1>-<n2>-<n3>` (blocks by stage); `width` the channels of its first stage
+    (16 in the paper); `order` is `right-to-left` or `blockwise`; `policy` a name from `policies.POLICY_NAMES` or explicit
+    probabilities. `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own.
+    `initial` is a finished run whose weights the training begins with.
     """
 
     dataset: str = "cifar10"
@@ -70,9 +70,12 @@ class TrainingConfig:
 
 def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
     """The untrained network that `config` names, for the pictures of `dataset`."""
-    match = re.fullmatch(r"resnet(\d{1,4})", config.network)
+    match = re.fullmatch(r"resnet(\d{1,4})(?:-(\d{1,3})-(\d{1,3}))?", config.network)
     if not match:
-        raise UsageError(f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110")
+        raise UsageError(
+            f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110, "
+            "or resnet<n1>-<n2>-<n3> with the blocks of each stage"
+        )
     if config.width < 1:
         raise UsageError(f"the width of the first stage is {config.width}, not at least 1")
     if config.heads not in ("shared", "stage"):
@@ -86,6 +89,7 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
         std=dataset.std,
         zero_init_last_norm=config.recipe.zero_init_last_norm,
         stage_heads=config.heads == "stage",
+        blocks_by_stage=None if match[2] is None else (int(match[1]), int(match[2]), int(match[3])),
     )
     order = by_name(config.order, module.stages)
     return ElasticNetwork(module, order, swaps=module.swaps(order), alternates=module.alternates)
