@@ -75,6 +75,26 @@ def _parser() -> argparse.ArgumentParser:
     timed.add_argument("--accelerator", default="auto", help="Lightning Fabric's (auto)")
     timed.add_argument("--rounds", type=options.count, default=7, help="timed steps of each network (7)")
     timed.set_defaults(execute=_timing)
+    tables = commands.add_parser("tables", help="write the tables of docs/evidence.md from the data files")
+    tables.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
+    tables.add_argument("--check", action="store_true", help="write nothing; fail if the document is not what the data files give")
+    tables.set_defaults(execute=_tables)
+    figures = commands.add_parser("figures", help="draw the pictures of docs/evidence.md from the data files")
+    figures.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
+    figures.add_argument("-o", "--out", type=Path, help="where to draw (docs/evidence)")
+    figures.set_defaults(execute=_figures)
+    zoo = commands.add_parser("zoo", help="try a package in plain ONNX Runtime: clean, purged and corrupted test pictures")
+    zoo.add_argument("package", type=Path, metavar="PACKAGE")
+    zoo.add_argument("--tag", help="which version (the first)")
+    zoo.add_argument("--samples", type=options.count, default=2000, help="corrupted pictures (2000)")
+    zoo.add_argument("--clean-samples", type=options.count, help="clean pictures (all)")
+    zoo.add_argument("--threads", type=options.index, default=0, help="of ONNX Runtime; 0 is one a core")
+    zoo.add_argument("--data", type=Path, default=outcome.DATA / "zoo", help="where its data file goes (experiments/data/zoo)")
+    zoo.set_defaults(execute=_zoo)
+    twins = commands.add_parser("duplicates", help="find the test pictures that are nearly in the training set (minutes)")
+    twins.add_argument("dataset", metavar="DATASET", help="cifar10 or cifar100")
+    twins.add_argument("--data", type=Path, default=outcome.DATA / "zoo", help="where the list goes (experiments/data/zoo)")
+    twins.set_defaults(execute=_duplicates)
     return parser
 
 
@@ -183,6 +203,53 @@ def _timing(arguments: argparse.Namespace) -> int:
     timing.write_table([*timing.read_table(), found])
     blocks = ", ".join(f"{one * 1e3:.2f}" for one in found.block_s)
     print(f"{found.machine}, {found.precision}: {found.rest_s * 1e3:.1f} ms a step and {blocks} ms a block of stage 1, 2, 3")
+    return 0
+
+
+def _tables(arguments: argparse.Namespace) -> int:
+    from experiments import document
+
+    if arguments.check:
+        if document.current(arguments.data) != document.read():
+            raise AccordionError(f"{document.EVIDENCE} is not what the data files give: python -m experiments tables")
+        return 0
+    print(f"{document.EVIDENCE}: {'written' if document.update(data=arguments.data) else 'unchanged'}")
+    return 0
+
+
+def _figures(arguments: argparse.Namespace) -> int:
+    from experiments.document import FIGURES
+    from experiments.figures.all import draw_all
+
+    for path in draw_all(arguments.data, arguments.out or FIGURES):
+        print(f"drew {path}")
+    return 0
+
+
+def _zoo(arguments: argparse.Namespace) -> int:
+    from experiments.zoo.evaluate import evaluate
+
+    path = evaluate(
+        arguments.package,
+        arguments.data,
+        tag=arguments.tag,
+        samples=arguments.samples,
+        clean_samples=arguments.clean_samples,
+        threads=arguments.threads,
+        progress=_say,
+    )
+    print(f"wrote {path}")
+    return 0
+
+
+def _duplicates(arguments: argparse.Namespace) -> int:
+    from accordion.data import load
+    from experiments.zoo import duplicates
+
+    dataset = load(arguments.dataset)
+    rows = duplicates.find(dataset, _say)
+    path = duplicates.write(arguments.data, dataset.name, rows)
+    print(f"{len(rows)} of {len(dataset.test)} test pictures are nearly in the training set: {path}")
     return 0
 
 
