@@ -19,7 +19,8 @@ SMALL = 0.25
 class Effect:
     """Changes of the error (negative is better), by seed: `mean` over 5, 10, … 100 % of the bytes (what a device gets that
     stops there, so that orders with other configurations can be compared), `small` up to `SMALL` of them, `complete`.
-    `validation` is `mean` on the validation split, by which is decided what pays. `macs` and `seconds` are the training's, divided by those without the change.
+    `validation` is `mean` on the validation split, by which is decided what pays. `macs` and `seconds` are the
+    training's, divided by those without the change.
     """
 
     series: Series

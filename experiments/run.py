@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from accordion import elastic
 from accordion.errors import UsageError
 from accordion.training import Recipe, TrainingConfig
 from experiments.recipes import KNOWN
@@ -16,7 +17,7 @@ __all__ = ["Run", "run_name"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A training with one seed.
+    """A training with one seed. `order` is a name, or the path of a JSON file that holds one.
 
     `experiment` is what it is evidence for and `scheme` what tells it apart within that: `CoML-05`, a shape, a change. `changes`
     are fields of the recipe, `settings` fields of the training's settings, that differ from what `recipe` and the other fields say.
@@ -48,6 +49,8 @@ class Run:
         lacks = [f"the recipe's option {name}" for name in self.changes if name not in recipe]
         lacks += [f"the training's option {name}" for name in self.settings if name not in settings]
         lacks += [f"{path.parent.name}/{path.name}" for path in self.files if not path.is_file()]
+        if self.order.endswith(".json") and not hasattr(elastic, "OrderTable"):
+            lacks.append("orders as data")
         if not lacks:
             try:
                 self._config()
@@ -65,13 +68,16 @@ class Run:
         return TrainingConfig(
             dataset=self.dataset,
             network=self.network,
-            order=self.order,
+            order=self._order(),
             policy=self.policy,
             recipe=KNOWN[self.recipe].with_changes(**self.changes),
             seed=self.seed,
             precision=self.precision,
             **self.settings,
         )
+
+    def _order(self) -> Any:
+        return vars(elastic)["OrderTable"].from_file(Path(self.order)) if self.order.endswith(".json") else self.order
 
 
 def run_name(experiment: str, network: str, dataset: str, recipe: str, scheme: str, seed: int) -> str:

@@ -90,7 +90,7 @@ def read(folder: Path, dataset: str) -> list[int] | None:
 
 
 def _features(x: NDArray[np.uint8]) -> Tensor:
-    """Pictures [n, c, h, w] → [n, values], each channel of mean 0 and each row of length 1, so that products of rows are correlations.
+    """Pictures [n, c, h, w] → [n, values], channels of mean 0 and rows of length 1: products of rows are correlations.
 
     By channel, or every two pictures of a blue sky would be alike.
     """

@@ -49,9 +49,9 @@ def evaluate(
 ) -> Path:
     """Evaluates and writes `folder`/NAME.json after each kind of pictures; what is there for the same version is not done again.
 
-    `samples` corrupted pictures, evenly taken from the test split, are run in up to ten configurations; the clean test and validation
-    splits are run whole (or `clean_samples` of them) in all. Near-duplicates are those of the list in `folder`; without one, nothing
-    is purged. `threads` of ONNX Runtime, 0 for one a core.
+    `samples` corrupted pictures, evenly taken from the test split, are run in up to ten configurations; the clean test and
+    validation splits are run whole (or `clean_samples` of them) in all. Near-duplicates are those of the list in `folder`; without
+    one, nothing is purged. `threads` of ONNX Runtime, 0 for one a core.
     """
     with tempfile.TemporaryDirectory(prefix="accordion-zoo-") as name:
         contents = lay_out(package, Path(name), tag)

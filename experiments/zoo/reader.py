@@ -31,7 +31,8 @@ class Contents:
 def lay_out(package: Path, folder: Path, tag: str | None = None) -> Contents:
     """Writes the files of one version (the one tagged `tag`, else the first) into `folder`.
 
-    DigestError if a blob is not what its name says, FormatError for what the specification does not allow, StorageError if there is nothing.
+    DigestError if a blob is not what its name says, FormatError for what the specification does not allow, StorageError if there is
+    nothing.
     """
     try:
         index = json.loads((package / "index.json").read_bytes())

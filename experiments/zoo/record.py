@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(slots=True)
 class Row:
-    """One configuration. `stated_errors` is what its ladder says of the test split; `results` what was found, by kind of pictures."""
+    """One configuration. `stated_error` is what its ladder states, `results` what was found, by kind of pictures."""
 
     index: int
     blocks_by_stage: tuple[int, ...]

@@ -132,7 +132,7 @@ def test_a_network_of_any_shape_stands_alone(shape: tuple[int, int, int]) -> Non
     part = ElasticNetwork(whole, nested("n", whole.stages, [shape, (3, 3, 3)])).extract(0)
     assert tuple(len(stage) for stage in alone.stages) == shape
     assert alone.depth == 2 * sum(shape) + 2
-    alone.load_state_dict({name: value for name, value in part.state_dict().items()})
+    alone.load_state_dict(part.state_dict())
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(alone.eval()(x), part.eval()(x))
 
