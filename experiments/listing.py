@@ -73,6 +73,8 @@ def listing(
         f"{len(finished)} of {len(rows)} runs are done"
         + (f"; the rest would take about {format_seconds(left)} here" if costs else ""),
     ]
+    if busy := max((row.load for row in times if row.machine == machine and row.load >= 1), default=None):
+        lines.append(f"the step times were measured on a busy machine (load {busy:g}): alone it is faster")
     if not costs:
         lines.append("no times for this machine yet: python -m experiments timing")
     return rows, lines
