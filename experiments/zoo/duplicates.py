@@ -25,8 +25,9 @@ __all__ = ["SIDE", "THRESHOLD", "find", "nearest", "path_of", "read", "write"]
 SIDE = 16
 """Pictures are compared at 16×16, so that a shift by a pixel or another compression does not hide a copy."""
 
-THRESHOLD = 0.95
-"""Of the correlation of all pixels with those of a training picture or its mirror image."""
+THRESHOLD = 0.93
+"""Of the correlation with a training picture or its mirror image. Of CIFAR-10's pairs that were looked at, most were copies at 0.95,
+about half at 0.93, few at 0.91: better a picture too many taken out than a copy left in."""
 
 ROWS, COLUMNS = 500, 10_000  # how much of the similarities is held at once
 

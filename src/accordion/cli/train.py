@@ -22,7 +22,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--out", type=Path, metavar="RUN", help="run directory (runs/NETWORK-DATASET)")
     parser.add_argument("--dataset", default="cifar10", help="cifar10, cifar100 or digits (cifar10)")
-    parser.add_argument("--network", default="resnet56", help="resnet<6n+2>: resnet20, resnet56, resnet110, … (resnet56)")
+    parser.add_argument(
+        "--network", default="resnet56", help="resnet<6n+2>: resnet20, …, or resnet<n1>-<n2>-<n3>, blocks by stage (resnet56)"
+    )
     parser.add_argument("--width", type=options.count, default=16, help="channels of the first stage (16)")
     parser.add_argument("--order", default="right-to-left", help="right-to-left (CoML) or blockwise (BlockCoML)")
     parser.add_argument(
