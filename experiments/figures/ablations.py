@@ -42,11 +42,11 @@ def draw(effects: Sequence[Effect], folder: Path) -> tuple[Path, Path] | None:
             )
         left.axvline(0, color="black", linewidth=0.8)
         left.set_yticks(places, [f"{_name(effect)}\n(against {effect.base.scheme})" for effect in rows])
-        left.set_xlabel("change of the test error (points; left is better), mean and standard deviation over seeds")
+        left.set_xlabel("change of the test error (points; left is better)\nmean and standard deviation over seeds")
         left.legend(frameon=False)
         right.barh(list(places), [effect.macs for effect in rows], height=0.5, color=COLOURS[2])
         right.axvline(1, color="black", linewidth=0.8)
-        right.set_xlabel("training computation\n(times that without the change)")
+        right.set_xlabel("training computation\n(1: without the change)")
         return save(figure, folder / "ablations")
 
 

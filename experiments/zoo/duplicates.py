@@ -26,8 +26,8 @@ SIDE = 16
 """Pictures are compared at 16×16, so that a shift by a pixel or another compression does not hide a copy."""
 
 THRESHOLD = 0.93
-"""Of the correlation with a training picture or its mirror image. Of CIFAR-10's pairs that were looked at, most were copies at 0.95,
-about half at 0.93, few at 0.91: better a picture too many taken out than a copy left in."""
+"""Of the correlation with a training picture or its mirror image. Of CIFAR-10's pairs that were looked at, most were copies at
+0.95, about half at 0.93, few at 0.91; rather a picture too many is taken out than a copy left in."""
 
 ROWS, COLUMNS = 500, 10_000  # how much of the similarities is held at once
 
