@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint evidence clean
 demo: $(READY)
 	$(VENV)/bin/accordion demo
 
@@ -15,6 +15,11 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Tables and pictures of docs/evidence.md, from experiments/data.
+evidence: $(READY)
+	$(VENV)/bin/python -m experiments tables
+	$(VENV)/bin/python -m experiments figures
 
 clean:
 	rm -rf $(VENV) build dist demo-output

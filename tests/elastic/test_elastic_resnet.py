@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from accordion.elastic import CifarResNet, ElasticNetwork, blockwise, closed_form_macs, right_to_left
-from accordion.elastic.order import Order, Stages
+from accordion.elastic.order import Order, Stages, nested
 from accordion.errors import UsageError
 
 
@@ -123,3 +123,21 @@ def test_a_network_with_heads_begins_as_the_one_without() -> None:
     assert torch.equal(made.head1.linear.weight, plain.head.linear.weight)
     with pytest.raises(UsageError, match="another network"):
         made.adopt(CifarResNet(14, 10, widths=(4, 8, 16)).state_dict() | {"stem.0.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 0), (2, 3, 0), (1, 1, 2)])
+def test_a_network_of_any_shape_stands_alone(shape: tuple[int, int, int]) -> None:
+    alone = CifarResNet(0, 10, blocks_by_stage=shape)
+    whole = CifarResNet(20, 10)
+    part = ElasticNetwork(whole, nested("n", whole.stages, [shape, (3, 3, 3)])).extract(0)
+    assert tuple(len(stage) for stage in alone.stages) == shape
+    assert alone.depth == 2 * sum(shape) + 2
+    alone.load_state_dict(part.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(alone.eval()(x), part.eval()(x))
+
+
+@pytest.mark.parametrize("shape", [(0, 0, 0), (1, -1, 1)])
+def test_a_network_needs_blocks(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageError, match="at least one block"):
+        CifarResNet(0, 10, blocks_by_stage=shape)

@@ -26,7 +26,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     group = parser.add_argument_group("what is trained")
     group.add_argument("-o", "--out", type=Path, metavar="RUN", help="run directory (runs/NETWORK-DATASET)")
     group.add_argument("--dataset", default="cifar10", help="cifar10, cifar100 or digits (cifar10)")
-    group.add_argument("--network", default="resnet56", help="resnet<6n+2>: resnet20, resnet56, resnet110, … (resnet56)")
+    group.add_argument(
+        "--network", default="resnet56", help="resnet<6n+2>: resnet20, …, or resnet<n1>-<n2>-<n3>, blocks by stage (resnet56)"
+    )
     group.add_argument("--width", type=options.count, default=16, help="channels of the first stage (16)")
     group.add_argument(
         "--heads", default="shared", help="stage: configurations that end in an earlier stage get a head of their own (shared)"

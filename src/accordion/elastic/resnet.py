@@ -89,8 +89,9 @@ class _AfterNoBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Pictures [b, in_channels, h, w] in 0..1 → logits [b, classes]; h and w divisible by 4.
 
-    `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise. With `stage_heads`, configurations that end in the first or the
-    second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
+    `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise. `blocks_by_stage` builds a network of another shape instead,
+    such as one with the blocks of a configuration, to train it alone. With `stage_heads`, configurations that end in the first or
+    the second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
     """
 
     def __init__(
@@ -104,23 +105,27 @@ class CifarResNet(nn.Module):
         std: Sequence[float] | None = None,
         zero_init_last_norm: bool = False,
         stage_heads: bool = False,
+        blocks_by_stage: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise UsageError(f"a CIFAR ResNet has depth 6n+2 (8, 14, 20, …, 56, 110); {depth} is not")
-        self.depth = depth
-        blocks = (depth - 2) // 6
+        if blocks_by_stage is None:
+            if depth < 8 or (depth - 2) % 6:
+                raise UsageError(f"a CIFAR ResNet has depth 6n+2 (8, 14, 20, …, 56, 110); {depth} is not")
+            blocks_by_stage = ((depth - 2) // 6,) * 3
+        elif min(blocks_by_stage) < 0 or not any(blocks_by_stage):
+            raise UsageError(f"a CIFAR ResNet needs at least one block: {blocks_by_stage} has none")
+        self.depth = 2 * sum(blocks_by_stage) + 2
         self.normalise = Normalise(mean or [0.0] * in_channels, std or [1.0] * in_channels)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )
-        self.stage1 = nn.Sequential(*(BasicBlock(widths[0]) for _ in range(blocks)))
+        self.stage1 = nn.Sequential(*(BasicBlock(widths[0]) for _ in range(blocks_by_stage[0])))
         self.join1 = Join(widths[1] - widths[0])
-        self.stage2 = nn.Sequential(*(BasicBlock(widths[1]) for _ in range(blocks)))
+        self.stage2 = nn.Sequential(*(BasicBlock(widths[1]) for _ in range(blocks_by_stage[1])))
         self.join2 = Join(widths[2] - widths[1])
-        self.stage3 = nn.Sequential(*(BasicBlock(widths[2]) for _ in range(blocks)))
+        self.stage3 = nn.Sequential(*(BasicBlock(widths[2]) for _ in range(blocks_by_stage[2])))
         self.head = Head(widths[2], classes)
         self.stage_heads = stage_heads
         if stage_heads:

@@ -23,8 +23,8 @@ COMPILE = ("off", "eager", "aot_eager", "inductor", "cudagraphs")
 class TrainingConfig:
     """Everything that the trained weights depend on.
 
-    `network` is `resnet<depth>` (depth 6n+2); `width` the channels of its first stage (16 in the paper); `order` is
-    `right-to-left`, `blockwise`, an order given as data, or `grid` (see `accordion.elastic.grid`), which trains a network over all
+    `network` is `resnet<depth>` (depth 6n+2) or `resnet<n1>-<n2>-<n3>` (blocks by stage); `width` the channels of its first stage
+    (16 in the paper); `order` is `right-to-left`, `blockwise`, an order given as data, or `grid` (see `accordion.elastic.grid`), which trains a network over all
     configurations to find an order with; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
     `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
     finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
@@ -88,9 +88,12 @@ class TrainingConfig:
 
 def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
     """The untrained network that `config` names, for the pictures of `dataset`."""
-    match = re.fullmatch(r"resnet(\d{1,4})", config.network)
+    match = re.fullmatch(r"resnet(\d{1,4})(?:-(\d{1,3})-(\d{1,3}))?", config.network)
     if not match:
-        raise UsageError(f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110")
+        raise UsageError(
+            f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110, "
+            "or resnet<n1>-<n2>-<n3> with the blocks of each stage"
+        )
     if config.width < 1:
         raise UsageError(f"the width of the first stage is {config.width}, not at least 1")
     if config.heads not in ("shared", "stage"):
@@ -104,6 +107,7 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
         std=dataset.std,
         zero_init_last_norm=config.recipe.zero_init_last_norm,
         stage_heads=config.heads == "stage",
+        blocks_by_stage=None if match[2] is None else (int(match[1]), int(match[2]), int(match[3])),
     )
     if config.devices < 1 or config.recipe.batch % config.devices or config.recipe.batch // config.devices < 2:
         raise UsageError(

@@ -1,0 +1,153 @@
+"""The list of runs, in order of value: what is near the top says most for its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.run import Run
+
+__all__ = ["ABLATIONS", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue"]
+
+ORDERS = Path(__file__).parent / "orders"
+"""Learned orders, as `accordion order` writes them."""
+
+SCHEMES: dict[str, tuple[str, str]] = {
+    "ResNet": ("right-to-left", "full"),
+    "CoML-05": ("right-to-left", "CoML-05"),
+    "CoML-03": ("right-to-left", "CoML-03"),
+    "BlockCoML-05": ("blockwise", "BlockCoML-05"),
+    "BlockCoML-03": ("blockwise", "BlockCoML-03"),
+}
+"""The paper's five: order and policy. ResNet is trained whole, and shrunk from the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """One change. `against` is the scheme without it: `CoML-05`, or another ablation where the change needs that one."""
+
+    scheme: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    against: str = "CoML-05"
+    order: str = "right-to-left"
+    policy: str = "CoML-05"
+
+
+MODERN_STEPS: dict[str, Any] = {
+    "schedule": "one-cycle",
+    "learning_rate": 0.2,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "decay_norms": False,
+    "batch": 128,
+}
+"""The optimiser's part of the recipe `modern`: no change of objective, smoothing, size of pictures or initial values."""
+
+ABLATIONS: tuple[Ablation, ...] = (
+    Ablation("modern optimiser", MODERN_STEPS),
+    Ablation("joint", {"objective": "joint"}),
+    Ablation("stratified", {"objective": "stratified"}),
+    Ablation("sandwich", {"objective": "sandwich"}),
+    Ablation("sandwich + distillation", {"objective": "sandwich", "distill": 0.5}, against="sandwich"),
+    Ablation("sandwich with two drawn", {"objective": "sandwich", "draws": 2}, against="sandwich"),
+    Ablation("stratified + distillation", {"objective": "stratified", "distill": 0.5}, against="stratified"),
+    Ablation("stratified + balance", {"objective": "stratified", "balance": 1.0}, against="stratified"),
+    Ablation("zero-initialised last scale", {"zero_init_last_norm": True}),
+    Ablation("stage heads", settings={"heads": "stage"}),
+    Ablation("weight averaging", {"average": 0.999}),
+    Ablation("cosine schedule", {"schedule": "cosine"}),
+    Ablation("label smoothing, complete only", {"label_smoothing": 0.1}),
+    Ablation("uniform policy", policy="uniform"),
+    Ablation("early epochs on smaller pictures", {"sizes": ((0.4, 0.75), (1.0, 1.0))}),
+    Ablation("batch norm measured again", {"norms": "shared"}),
+    Ablation("batch norm for each configuration", {"norms": "configuration"}),
+    Ablation("blockwise: batch norm measured again", {"norms": "shared"}, {}, "BlockCoML-05", "blockwise", "BlockCoML-05"),
+    Ablation(
+        "blockwise: batch norm for each configuration", {"norms": "configuration"}, {}, "BlockCoML-05", "blockwise", "BlockCoML-05"
+    ),
+)
+
+
+def catalogue() -> list[Run]:
+    """Every run, in the order in which they are best done."""
+    runs: dict[str, Run] = {}
+    for run in _in_order():
+        runs.setdefault(run.name, run)
+    return list(runs.values())
+
+
+def by_name() -> dict[str, Run]:
+    """The list by name."""
+    return {run.name: run for run in catalogue()}
+
+
+def _in_order() -> Iterator[Run]:
+    yield from _figure4("resnet20", "cifar10", "short", [0])
+    yield from _figure4("resnet20", "cifar100", "short", [0])
+    for seed in (1, 2):
+        for dataset in ("cifar10", "cifar100"):
+            yield from _figure4("resnet20", dataset, "short", [seed])
+    for seed in (0, 1, 2):
+        yield from (_ablation(change, seed) for change in ABLATIONS)
+        yield _learned("resnet20", "cifar10", "short", seed)
+    small = ("resnet8", "resnet14", "resnet3-0-0", "resnet3-3-0", "resnet3-3-1")
+    for seed in (0, 1, 2):
+        yield from _references(small, "cifar10", "short", [seed])
+    yield from _figure4("resnet56", "cifar10", "short", [0])
+    # ResNet-20 and ResNet-56 alone are among Figure 4's runs, but for the zoo's recipe.
+    large = ("resnet8", "resnet9-0-0", "resnet9-9-0", "resnet9-9-3", "resnet14", "resnet32", "resnet44")
+    yield from _references(large, "cifar10", "short", [0])
+    yield from _references((*large, "resnet20", "resnet56"), "cifar10", "zoo", [0])
+    yield from _references(("resnet110",), "cifar100", "zoo", [0])
+    yield from _figure4("resnet110", "cifar100", "short", [0], ("ResNet", "CoML-03", "BlockCoML-03"))
+    yield from _references(small, "cifar100", "short", [0, 1, 2])
+    # The paper's own recipe: for whoever has a GPU.
+    for seed in (0, 1, 2):
+        for dataset in ("cifar10", "cifar100"):
+            yield from _figure4("resnet20", dataset, "paper", [seed])
+    for seed in range(5):
+        yield from _figure4("resnet56", "cifar10", "paper", [seed])
+        yield from _figure4("resnet110", "cifar100", "paper", [seed])
+    yield from _references(large, "cifar10", "paper", [0])
+
+
+def _figure4(
+    network: str, dataset: str, recipe: str, seeds: Iterable[int], schemes: Iterable[str] = tuple(SCHEMES)
+) -> Iterator[Run]:
+    for seed in seeds:
+        for scheme in schemes:
+            order, policy = SCHEMES[scheme]
+            yield Run("figure4", scheme, dataset, network, order, policy, recipe, seed)
+
+
+def _references(networks: Iterable[str], dataset: str, recipe: str, seeds: Iterable[int]) -> Iterator[Run]:
+    """Networks of their own, trained whole: nothing elastic in them. Blockwise, since few configurations are then looked at."""
+    for seed in seeds:
+        for network in networks:
+            # A step that trains one configuration has one loss, so what the recipe says about several means nothing.
+            yield Run("reference", "alone", dataset, network, "blockwise", "full", recipe, seed, {"objective": "sampled"})
+
+
+def _ablation(change: Ablation, seed: int) -> Run:
+    return Run(
+        "ablation",
+        change.scheme,
+        "cifar10",
+        "resnet20",
+        change.order,
+        change.policy,
+        "short",
+        seed,
+        change.changes,
+        change.settings,
+        against=change.against,
+    )
+
+
+def _learned(network: str, dataset: str, recipe: str, seed: int) -> Run:
+    order = ORDERS / f"{network}-{dataset}.json"
+    # The complete network with p = 0.5, otherwise uniform, as CoML-05: the order alone differs from it.
+    return Run("order", "learned", dataset, network, str(order), "CoML-05", recipe, seed, against="CoML-05", files=(order,))

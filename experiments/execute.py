@@ -1,0 +1,195 @@
+"""Does a run: trains (or goes on), measures every configuration, packages, and writes the outcome."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import WEIGHT_RAW
+from accordion.artifact.segment import read_header
+from accordion.data import Dataset
+from accordion.errors import FormatError, StorageError, TrainingError
+from accordion.packaging import package
+from accordion.profiling import profile
+from accordion.profiling.latency import machine_name
+from accordion.training import RunDirectory, correct, load_run, train
+from experiments.outcome import Configuration, Count, Curve, Outcome
+from experiments.run import Run
+
+__all__ = ["BusyError", "execute", "package_sizes"]
+
+CURVE_CONFIGURATIONS = 6
+CURVE_EPOCHS = 60
+Progress = Callable[[str], None]
+
+
+class BusyError(TrainingError):
+    """Another process is at this run."""
+
+
+def execute(
+    run: Run,
+    *,
+    runs: Path,
+    data: Path,
+    accelerator: str = "auto",
+    deadline: float | None = None,
+    progress: Progress = lambda line: None,
+    dataset: Dataset | None = None,
+) -> Outcome | None:
+    """Takes `run` as far as `deadline` (of `time.monotonic`) allows; None if it was not enough, and the next call goes on.
+
+    Checkpoints, weights and package are kept in `runs`/NAME, the outcome in `data`/NAME.json. What was finished before is not
+    done again. BusyError if another process is at it; TrainingError if a signal stopped it.
+    """
+    config = run.config()
+    folder = runs / run.name
+    with _alone(folder):
+        try:
+            train(
+                config,
+                folder / "run",
+                accelerator=accelerator,
+                progress=progress,
+                dataset=dataset,
+                max_seconds=None if deadline is None else max(0.0, deadline - time.monotonic()),
+            )
+        except TrainingError:
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            raise
+        outcome = _measure(run, folder, progress)
+        outcome.write(data)
+    return outcome
+
+
+def _measure(run: Run, folder: Path, progress: Progress) -> Outcome:
+    directory = RunDirectory(folder / "run")
+    settings = directory.read_settings()
+    config, network, dataset = load_run(directory.path)
+    found = profile(directory.path, split="test", device_latency=False, progress=progress)
+    package(directory.path, folder / "package", name=run.name, progress=progress)
+    sizes = package_sizes(folder / "package")
+    _, validation = dataset.hold_out()
+    hits = correct(network, validation, range(len(network)))
+    rows = []
+    for k, (fields, (everything, weights)) in enumerate(zip(found.ladder["configurations"], sizes, strict=True)):
+        right = found.correct[k]
+        rows.append(
+            Configuration(
+                blocks_by_stage=tuple(fields["blocks"]["by_stage"]),
+                parameters=fields["parameters"],
+                macs=fields["macs"],
+                weights_bytes=weights,
+                package_bytes=everything,
+                test=Count(int((~right).sum()), int(right.size)),
+                validation=Count(int((~hits[k]).sum()), len(validation)),
+            )
+        )
+    metrics = _metrics(directory)
+    return Outcome(
+        name=run.name,
+        experiment=run.experiment,
+        scheme=run.scheme,
+        against=run.against,
+        config=config,
+        policy_probabilities=tuple(settings["policy_probabilities"]),
+        torch=str(settings["torch"]),
+        device=str(settings["device"]),
+        machine=_machine(str(settings["device"])),
+        commit=_commit(),
+        seconds=round(float(metrics[-1]["seconds"]), 1),
+        curve=_curve(metrics, len(rows)),
+        configurations=tuple(rows),
+    )
+
+
+def package_sizes(path: Path, reference: str | None = None) -> list[tuple[int, int]]:
+    """For each configuration of a package: all bytes of its layers, and the bytes of the tensors among them."""
+    layout = Layout.open(path)
+    manifest = layout.manifest(reference)
+    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    everything, tensors = [0], [0]
+    for layer in manifest.layers:
+        found = 0
+        if layer.media_type == WEIGHT_RAW:
+            with layout.blob_path(layer.digest).open("rb") as stream:
+                found = sum(info.end - info.start for info in read_header(stream, layer.size, "a segment").values())
+        everything.append(everything[-1] + layer.size)
+        tensors.append(tensors[-1] + found)
+    return [(everything[rung.layers], tensors[rung.layers]) for rung in ladder.configurations]
+
+
+def _metrics(directory: RunDirectory) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in directory.metrics_path.read_text().splitlines()]
+    except OSError as error:
+        raise StorageError(f"can't read {directory.metrics_path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(f"{directory.metrics_path} is not JSON: {error}") from error
+
+
+def _curve(metrics: list[dict[str, Any]], k: int) -> Curve:
+    """Thinned: evenly spaced configurations and epochs, first and last included."""
+    configurations = _even(k, CURVE_CONFIGURATIONS)
+    rows = [metrics[row] for row in _even(len(metrics), CURVE_EPOCHS)]
+    return Curve(
+        loss=tuple(round(float(row["loss"]), 4) for row in metrics),
+        epochs=tuple(int(row["epoch"]) for row in rows),
+        configurations=configurations,
+        validation_errors=tuple(tuple(round(float(row["validation_errors"][c]), 4) for c in configurations) for row in rows),
+    )
+
+
+def _even(count: int, most: int) -> tuple[int, ...]:
+    return tuple(int(index) for index in np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)))
+
+
+def _machine(device: str) -> str:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(device))
+    return machine_name()
+
+
+def _commit() -> str:
+    """The commit of this code, with a `+` where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "../src", "."],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+" if changed else "")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a run, from training to outcome; the lock goes with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"can't write {folder}: {error.strerror}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BusyError(f"another process is at {folder.name}") from error
+        yield

@@ -1,0 +1,1 @@
+"""The pictures of docs/evidence.md, each from the data files alone."""

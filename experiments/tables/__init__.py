@@ -1,0 +1,1 @@
+"""The tables of docs/evidence.md, each from the data files alone."""

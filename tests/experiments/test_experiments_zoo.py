@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accordion.data import Dataset, load
+from accordion.errors import DigestError, FormatError, StorageError
+from experiments.outcome import Outcome
+from experiments.run import Run
+from experiments.zoo import duplicates
+from experiments.zoo.corruptions import CORRUPTIONS
+from experiments.zoo.evaluate import evaluate
+from experiments.zoo.reader import lay_out
+from experiments.zoo.record import CLEAN, FOLDER, PURGED, VALIDATION, read_evaluation, read_evaluations
+
+
+@pytest.fixture
+def package(finished: tuple[Path, Outcome], digits_run: Run) -> Path:
+    return finished[0] / "runs" / digits_run.name / "package"
+
+
+def test_plain_onnx_runtime_finds_what_the_outcome_says(package: Path, finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    duplicates.write(tmp_path, "digits", [0, 7, 300])
+    path = evaluate(package, tmp_path, samples=40, threads=1)
+    found = read_evaluation(path)
+    for row, configuration in zip(found.rows, finished[1].configurations, strict=True):
+        assert (row.blocks_by_stage, row.bytes, row.macs) == (
+            configuration.blocks_by_stage,
+            configuration.package_bytes,
+            configuration.macs,
+        )
+        # One picture may fall to the other side of a tie by rounding.
+        assert abs(row.results[CLEAN].wrong - configuration.test.wrong) <= 1
+        assert abs(row.results[VALIDATION].wrong - configuration.validation.wrong) <= 1
+        assert row.stated_error == pytest.approx(configuration.test.error, abs=1e-6)
+        assert row.results[PURGED].of == row.results[CLEAN].of - 3
+        assert 0 <= row.results[CLEAN].wrong - row.results[PURGED].wrong <= 3
+        assert all(row.results[corruption.name].of == 40 for corruption in CORRUPTIONS)
+    assert read_evaluations(tmp_path) == [found]
+
+
+def test_what_was_evaluated_is_not_evaluated_again(package: Path, tmp_path: Path) -> None:
+    evaluate(package, tmp_path, samples=10, clean_samples=20, threads=1)
+    before = read_evaluation(tmp_path / "package.json")
+    said: list[str] = []
+    evaluate(package, tmp_path, samples=10, clean_samples=20, threads=1, progress=said.append)
+    assert said == [] and read_evaluation(tmp_path / "package.json") == before
+    evaluate(package, tmp_path, samples=12, clean_samples=20, threads=1, progress=said.append)
+    assert len(said) == 3 * len(CORRUPTIONS)
+
+
+def test_a_package_is_read_by_the_specification_and_checked(package: Path, tmp_path: Path) -> None:
+    contents = lay_out(package, tmp_path / "files")
+    assert (tmp_path / "files" / contents.ladder["configurations"][0]["graph"]).is_file()
+    with pytest.raises(StorageError, match=r"no package: .*index\.json"):
+        lay_out(tmp_path, tmp_path / "nothing")
+    with pytest.raises(FormatError, match="no package"):
+        lay_out(package, tmp_path / "nothing", tag="no-such-tag")
+    shutil.copytree(package, tmp_path / "broken")
+    manifest = json.loads((package / "index.json").read_bytes())["manifests"][0]["digest"].removeprefix("sha256:")
+    blob = tmp_path / "broken" / "blobs" / "sha256" / manifest
+    blob.write_bytes(blob.read_bytes() + b" ")
+    with pytest.raises(DigestError, match="other bytes"):
+        lay_out(tmp_path / "broken", tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
+def test_corruptions_are_the_same_for_everyone(corruption: object) -> None:
+    apply = corruption.apply  # type: ignore[attr-defined]
+    test = load("digits").test
+    rows = np.arange(12)
+    once = apply(test.x[rows], rows)
+    assert once.dtype == np.uint8 and once.shape == test.x[rows].shape
+    assert np.array_equal(once, apply(test.x[rows], rows))
+    assert not np.array_equal(once, test.x[rows])
+    # A sample gets what the whole split gets.
+    assert np.array_equal(once[5:7], apply(test.x[5:7], rows[5:7]))
+
+
+def test_stronger_levels_change_more() -> None:
+    test = load("digits").test
+    rows = np.arange(50)
+    changed = {c.name: float(np.abs(c.apply(test.x[rows], rows).astype(int) - test.x[rows]).mean()) for c in CORRUPTIONS}
+    for weak, strong in (
+        ("noise-0.04", "noise-0.12"),
+        ("blur-0.6", "blur-1"),
+        ("contrast-0.5", "contrast-0.25"),
+        ("jpeg-50", "jpeg-20"),
+    ):
+        assert 0 < changed[weak] < changed[strong]
+
+
+def test_a_copy_of_a_training_picture_is_found(tmp_path: Path) -> None:
+    digits = load("digits")
+    train, test = digits.train.take(np.arange(100)), digits.test.take(np.arange(20))
+    copies = test.x.copy()
+    copies[4] = np.clip(train.x[17].astype(int) * 0.8 + 20, 0, 255)  # of other brightness and contrast
+    copies[9] = train.x[30][..., ::-1]  # mirrored
+    planted = Dataset("digits", digits.classes, digits.mean, digits.std, train, type(test)(copies, test.y), mirror=True)
+    best, rows = duplicates.nearest(planted)
+    assert best[[4, 9]] == pytest.approx(1, abs=1e-3)
+    assert (rows[4], rows[9]) == (17, 30)
+    assert {4, 9} <= set(duplicates.find(planted))
+    unmirrored = Dataset("digits", digits.classes, digits.mean, digits.std, train, type(test)(copies, test.y), mirror=False)
+    assert duplicates.nearest(unmirrored)[0][9] < best[9]
+
+
+def test_a_list_of_another_rule_is_refused(tmp_path: Path) -> None:
+    assert duplicates.read(tmp_path, "digits") is None
+    path = duplicates.write(tmp_path, "digits", list(range(60)))
+    assert duplicates.read(tmp_path, "digits") == list(range(60))
+    path.write_text(path.read_text().replace(str(duplicates.THRESHOLD), "0.5"))
+    with pytest.raises(FormatError, match="another rule"):
+        duplicates.read(tmp_path, "digits")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("duplicates-*.json")), ids=lambda path: path.stem)
+def test_the_committed_lists_are_rows_of_the_test_split(path: Path) -> None:
+    rows = duplicates.read(FOLDER, path.stem.removeprefix("duplicates-"))
+    assert rows and rows == sorted(set(rows)) and rows[0] >= 0 and rows[-1] < 10_000
