@@ -4,6 +4,8 @@ Every one is a `LinkModel`, so whoever plans, replays or trains asks the same qu
 """
 
 from accordion.planning.links.distribution import Distribution
+from accordion.planning.links.estimated import ErrorTable, EstimatedLink
+from accordion.planning.links.estimators import ESTIMATORS, Estimate, Estimator, HarmonicMean, MinEwma
 from accordion.planning.links.formats import LinkError, link_from, parse_link_file, parse_mahimahi, to_mahimahi
 from accordion.planning.links.model import ConstantLink, LinkModel, RateLink
 from accordion.planning.links.trace import Trace, TraceLink
@@ -11,8 +13,15 @@ from accordion.planning.links.trace import Trace, TraceLink
 __all__ = [
     "ConstantLink",
     "Distribution",
+    "ESTIMATORS",
+    "ErrorTable",
+    "Estimate",
+    "EstimatedLink",
+    "Estimator",
+    "HarmonicMean",
     "LinkError",
     "LinkModel",
+    "MinEwma",
     "RateLink",
     "Trace",
     "TraceLink",
