@@ -101,7 +101,14 @@ def moments(sets: dict[str, tuple[Trace, ...]]) -> list[dict[str, Any]]:
         by_file = {name: windows_of(traces, deadline) for name, traces in sets.items()}
         together = [one for windows in by_file.values() for one in windows]
         rng = np.random.default_rng(SEED)
-        rows.append({"from": "half of all", "to": "the other half", "seconds": deadline, "rows": judge(together, rng, folds=2, repeats=REPEATS)})
+        rows.append(
+            {
+                "from": "half of all",
+                "to": "the other half",
+                "seconds": deadline,
+                "rows": judge(together, rng, folds=2, repeats=REPEATS),
+            }
+        )
         for name, windows in by_file.items():
             if len(windows) >= 2 * FOLDS:
                 found = judge(windows, rng, folds=FOLDS, repeats=2)
@@ -248,7 +255,9 @@ def picture(data: dict[str, Any], path: Path) -> None:
 def series(rows: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str, list[tuple[float, float]]]]:
     if key == "plans":
         for scale in SCALES:
-            points = [(row["stated"], row["observed"]) for row in rows if row["bytes_times"] == scale and row["observed"] is not None]
+            points = [
+                (row["stated"], row["observed"]) for row in rows if row["bytes_times"] == scale and row["observed"] is not None
+            ]
             yield f"ladder × {scale}", sorted(points)
         return
     for row in rows:

@@ -11,9 +11,9 @@ from accordion.planning.links.model import ConstantLink, LinkModel, RateLink
 from accordion.planning.links.trace import Trace, TraceLink
 
 __all__ = [
+    "ESTIMATORS",
     "ConstantLink",
     "Distribution",
-    "ESTIMATORS",
     "ErrorTable",
     "Estimate",
     "EstimatedLink",
