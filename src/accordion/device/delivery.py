@@ -20,9 +20,11 @@ from accordion.device.receiving import Receiver
 from accordion.device.store import INCOMING, Store, locked
 from accordion.errors import FormatError, TransferError, UnmeetableError, UsageError
 from accordion.link_files import estimate_errors
-from accordion.planning import Held, Overhead, Plan, Request, make_plan
+from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_plan
 from accordion.planning.again import further, not_worse
+from accordion.planning.choice import choose
 from accordion.registry.client import RegistryClient
+from accordion.registry.versions import read_relatives
 
 __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
@@ -94,6 +96,8 @@ class _Delivering:
             answer = await self._ask_planner(client, reference, held)
             if answer is not None:
                 return await self._follow(client, *answer)
+        if reference is None and self.job.to is None:
+            reference = await self._choose_form(client, held)
         manifest = await self._manifest(client, reference or await client.resolve())
         self.folder.begin(manifest, reference)
         store = self.folder.growing
@@ -101,14 +105,38 @@ class _Delivering:
             await self.receiver.layers(client, store, [0], lambda index: self.folder.grown())
         return self._plan_here(manifest, store.ladder(), held, Overhead())
 
+    async def _choose_form(self, client: RegistryClient, held: Held | None) -> str | None:
+        """Where nobody plans: of several forms of one network, the one that suits best; None where there is no choice."""
+        await self.receiver.shaper.round_trip()
+        candidates = await read_relatives(client, prefers=self.request.prefer is not None)
+        if not candidates:
+            return None
+        size = sum(one.size for one in candidates)
+        await self.receiver.shaper.carry(size)
+        self.receiver.count(size)
+        known = (
+            None if held is None or self.folder.running is None else (self.folder.running.manifest, self.folder.running.ladder())
+        )
+        request = self._believing(replace(self.request, held=held, deadline_s=self._remaining()), Overhead())
+        tables = [PlanTable(one.manifest, one.ladder) for one in candidates]
+        try:
+            return choose(self.job.target.name, tables, request, "bytes", held=known).manifest
+        except UnmeetableError as error:
+            if error.limit != "deadline_s" or error.nearest is None or held is not None:
+                raise
+            return str(error.nearest["manifest"])
+
+    def _remaining(self) -> float | None:
+        """What is left of the deadline; None without one. TimeoutError when it has passed."""
+        if self.request.deadline_s is None:
+            return None
+        if (left := self._left()) <= 0:
+            raise TimeoutError
+        return left
+
     async def _ask_planner(self, client: RegistryClient, reference: str | None, held: Held | None) -> tuple[Plan, bool] | None:
         """The endpoint's plan, and whether it keeps the limits; None where nobody plans."""
-        request = replace(self.request, reference=reference, held=held)
-        if request.deadline_s is not None:
-            left = request.deadline_s - (time.monotonic() - self.job.started)
-            if left <= 0:
-                raise TimeoutError
-            request = replace(request, deadline_s=left)
+        request = replace(self.request, reference=reference, held=held, deadline_s=self._remaining())
         request = self._believing(request, Overhead())
         # A second connection opens meanwhile: manifest and stream are then asked for at once.
         second = asyncio.create_task(client.ping())
