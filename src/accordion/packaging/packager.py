@@ -37,6 +37,7 @@ def package(
     tag: str = "latest",
     name: str | None = None,
     codec: str = "float32",
+    family: str | None = None,
     created: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
@@ -44,7 +45,8 @@ def package(
 
     `out` is made, or gets one more version (a tag that is there already moves); blobs that versions have in common are kept once.
     The same run gives the same bytes. `name` is the model's name (the directory's own if left out), `created` an RFC 3339 time to
-    state, if any. Nothing appears in `out` before every prefix has been run and compared with the network.
+    state, if any. `family` names the network of which this version is one form, for plans that choose among forms. Nothing appears
+    in `out` before every prefix has been run and compared with the network.
 
     Raises:
         UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
@@ -60,6 +62,8 @@ def package(
             f"`accordion order {run}`, train on it with --initial, and package that run"
         )
     fields = read_ladder_fields(run)
+    if family:
+        fields["family"] = family
     pictures = torch.from_numpy(dataset.test.x[:CHECKED_PICTURES]).float() / 255
     return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
 
