@@ -37,9 +37,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     plan = make(arguments)
     whole = f" of {format_bytes(plan.bytes_total)}" if plan.bytes_total != plan.bytes_to_send else ""
     expected = format_seconds(plan.expected_s)
+    joules = "" if plan.expected_j is None else f", {plan.expected_j:.3g} J"
     lines = [
         f"configuration {plan.configuration} of {plan.name}: {quality_text(plan.quality)}",
-        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected} expected",
+        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected}{joules} expected",
         plan.manifest,
     ]
     context.console.result(plan.to_json(), lines)

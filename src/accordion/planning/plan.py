@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from accordion.artifact.digest import is_digest
 from accordion.artifact.manifest import Descriptor
@@ -20,6 +20,7 @@ class Plan:
 
     `bytes_to_send` counts the layers that the device lacks, `bytes_total` all that the configuration needs, so their difference is
     what the device has already. `expected_s` is the time from the request to the last byte: round trips, manifest and layers.
+    `expected_j` are the joules of receiving and of the request's inferences, where it bounds them.
     `ranges` are [start, end] in the stream of `manifest`, both inclusive, in order, not touching; `layers` are what they hold.
     """
 
@@ -32,10 +33,11 @@ class Plan:
     expected_s: float
     ranges: tuple[tuple[int, int], ...]
     layers: tuple[Descriptor, ...]
+    expected_j: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as the protocol has it."""
-        return {
+        made = {
             "name": self.name,
             "manifest": self.manifest,
             "configuration": self.configuration,
@@ -46,6 +48,7 @@ class Plan:
             "ranges": [[start, end] for start, end in self.ranges],
             "layers": [{"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type} for layer in self.layers],
         }
+        return made if self.expected_j is None else {**made, "expected_j": self.expected_j}
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
@@ -61,8 +64,10 @@ class Plan:
             raise FormatError("the plan: 'name' is not a text")
         if not is_digest(manifest):
             raise FormatError("the plan: 'manifest' is not a digest")
-        if isinstance(expected_s, bool) or not isinstance(expected_s, int | float) or not 0 <= expected_s < float("inf"):
+        if not _is_amount(expected_s):
             raise FormatError("the plan: 'expected_s' is not a number of seconds")
+        if (expected_j := data.get("expected_j")) is not None and not _is_amount(expected_j):
+            raise FormatError("the plan: 'expected_j' is not a number of joules")
         made = cls(
             name=name,
             manifest=str(manifest),
@@ -70,9 +75,10 @@ class Plan:
             quality=Quality.from_json(data.get("quality"), "the plan: quality"),
             bytes_to_send=_whole(data.get("bytes_to_send"), "bytes_to_send"),
             bytes_total=_whole(data.get("bytes_total"), "bytes_total"),
-            expected_s=float(expected_s),
+            expected_s=float(cast(float, expected_s)),
             ranges=_ranges(data.get("ranges")),
             layers=_layers(data.get("layers")),
+            expected_j=None if expected_j is None else float(expected_j),
         )
         asked = sum(end - start + 1 for start, end in made.ranges)
         listed = sum(layer.size for layer in made.layers)
@@ -82,6 +88,10 @@ class Plan:
                 f"{asked} in its ranges, {listed} in its layers"
             )
         return made
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e300
 
 
 def _whole(value: object, name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from accordion.artifact.digest import is_digest
 from accordion.errors import UsageError
+from accordion.planning.energy_figures import RADIOS
 
 __all__ = ["Held", "Request", "RequestError"]
 
@@ -59,8 +60,9 @@ class Request:
     """The limits of one delivery; None where there is none.
 
     `reference` is a tag or a digest. `deadline_s` and `rtt_s` are seconds, `throughput_bps` bits a second, `max_bytes` bounds
-    the layers that are *sent*, `max_macs` the multiply-accumulates of one input, `max_energy_j` joules. `min_quality` is in the
-    metric's own unit and direction: where lower is better, it is an upper bound. With `confidence` (between 0 and 1) it is held
+    the layers that are *sent*, `max_macs` the multiply-accumulates of one input. `max_energy_j` bounds the joules of receiving what
+    is sent, over `radio` (a name of `energy_figures.RADIOS`), and of `inferences` inferences (1 if left out). `min_quality` is in
+    the metric's own unit and direction: where lower is better, it is an upper bound. With `confidence` (between 0 and 1) it is held
     against the worse end of the measured interval instead of the value.
     """
 
@@ -73,6 +75,8 @@ class Request:
     max_bytes: int | None = None
     max_macs: int | None = None
     max_energy_j: float | None = None
+    radio: str | None = None
+    inferences: int | None = None
     held: Held | None = None
 
     def __post_init__(self) -> None:
@@ -84,7 +88,9 @@ class Request:
         _check_number("confidence", self.confidence, above=0.0)
         if self.confidence is not None and self.confidence >= 1:
             raise RequestError("confidence", f"must lie between 0 and 1, both excluded, not {_shown(self.confidence)}")
-        for name in ("max_bytes", "max_macs"):
+        if self.radio is not None and (not isinstance(self.radio, str) or self.radio not in RADIOS):
+            raise RequestError("radio", f"must be one of {', '.join(RADIOS)}, not {_shown(self.radio)}")
+        for name in ("max_bytes", "max_macs", "inferences"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST):
                 raise RequestError(name, f"must be a whole number from 1 to {_LARGEST:.0e}, not {_shown(value)}")
@@ -104,7 +110,7 @@ class Request:
         values = {name: value for name, value in data.items() if value is not None}
         if "held" in values:
             values["held"] = Held.from_json(values["held"])
-        for name in ("max_bytes", "max_macs"):  # 1e7 is a float in most readers of JSON, and means a whole number
+        for name in ("max_bytes", "max_macs", "inferences"):  # 1e7 is a float in most readers of JSON, and means a whole number
             if isinstance(values.get(name), float) and values[name].is_integer():
                 values[name] = int(values[name])
         return cls(**values)

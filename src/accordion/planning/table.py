@@ -4,6 +4,8 @@ What is expected of a transfer:
 
     expected_s = rtt_s x round trips + (manifest + layers to send) x 8 / throughput_bps
 
+Where energy is bounded, a configuration costs what `energy` says of receiving that much at that rate, and of its inferences.
+
 The ladder is the first layer, so it is counted among the layers. The manifest does not travel when the device holds it. The
 stream's round trip is not counted when no layer is sent. A request without `rtt_s` has round trips of no time.
 """
@@ -17,6 +19,8 @@ from itertools import accumulate
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.errors import UnmeetableError
+from accordion.planning.energy import ladder_j, radio, transfer_rates
+from accordion.planning.energy_figures import DEFAULT_RADIO
 from accordion.planning.plan import Plan
 from accordion.planning.request import Held, Request, RequestError
 
@@ -68,7 +72,7 @@ class PlanTable:
         self._layers = [rung.layers for rung in rungs]
         self._bytes = [rung.bytes for rung in rungs]
         self._macs = [rung.macs for rung in rungs]
-        self._energy = _energies(ladder)
+        self._inference_j = [joules.value for joules in ladder_j(ladder)]
         # As "badness", so that every limit is an upper one.
         self._badness = [-sign * rung.quality.value for rung in rungs]
         self._cautious_badness = [-sign * rung.quality.interval[worse_end] for rung in rungs]
@@ -107,7 +111,8 @@ class PlanTable:
         stream_s, byte_s = rtt * overhead.stream_round_trips, 8 / throughput
         expected = [setup_s + (stream_s + count * byte_s if count else 0.0) for count in ends]
 
-        limits = self._limits(request, expected, ends)
+        energies = None if request.max_energy_j is None else self._energies(request, ends, fixed_bytes, throughput)
+        limits = self._limits(request, expected, ends, energies)
         fitting: Sequence[int] = range(len(ends))
         for limit in limits:
             bound, costs = limit.bound, limit.costs
@@ -126,7 +131,8 @@ class PlanTable:
                 layers = self.manifest.layers[first:count]
             else:
                 ranges, layers = self._pieces(missing, count)
-            return Plan(name, self.manifest.digest, k, rung.quality, ends[k], rung.bytes, expected[k], ranges, layers)
+            joules = None if energies is None else energies[k]
+            return Plan(name, self.manifest.digest, k, rung.quality, ends[k], rung.bytes, expected[k], ranges, layers, joules)
 
         if fitting:
             return made(_least(fitting, order, held_index))
@@ -183,7 +189,18 @@ class PlanTable:
                 ranges.append((start, end))
         return tuple(ranges), tuple(layers)
 
-    def _limits(self, request: Request, expected: Sequence[float], ends: Sequence[int]) -> list[_Limit]:
+    def _energies(self, request: Request, ends: Sequence[int], fixed_bytes: int, throughput: float) -> list[float]:
+        """Joules for each configuration: receiving what the device lacks, and the inferences. Nothing to send costs nothing."""
+        byte_j = transfer_rates(radio(request.radio or DEFAULT_RADIO), throughput).value
+        times = request.inferences or 1
+        return [
+            (count + fixed_bytes) * byte_j * (count > 0) + times * joules
+            for count, joules in zip(ends, self._inference_j, strict=True)
+        ]
+
+    def _limits(
+        self, request: Request, expected: Sequence[float], ends: Sequence[int], energies: Sequence[float] | None
+    ) -> list[_Limit]:
         """The limits given, in the order in which they are blamed: what gives way first stands first."""
         limits = []
         if (wanted := request.min_quality) is not None:
@@ -199,20 +216,9 @@ class PlanTable:
             limits.append(_Limit("max_bytes", ends, request.max_bytes, f"{request.max_bytes} bytes to send"))
         if request.max_macs is not None:
             limits.append(_Limit("max_macs", self._macs, request.max_macs, f"{request.max_macs} multiply-accumulates"))
-        if request.max_energy_j is not None:
-            if self._energy is None:
-                raise RequestError(
-                    "max_energy_j", "this version has no energy figures (no 'energy_j' in every configuration of its ladder)"
-                )
-            limits.append(_Limit("max_energy_j", self._energy, request.max_energy_j, f"{request.max_energy_j:g} J"))
+        if request.max_energy_j is not None and energies is not None:
+            limits.append(_Limit("max_energy_j", energies, request.max_energy_j, f"{request.max_energy_j:g} J"))
         return limits
-
-
-def _energies(ladder: Ladder) -> list[float] | None:
-    """Joules for each configuration, where all of them say so in their `energy_j`."""
-    found = [rung.extra.get("energy_j") for rung in ladder.configurations]
-    numbers = [float(one) for one in found if isinstance(one, int | float) and not isinstance(one, bool) and one >= 0]
-    return numbers if len(numbers) == len(found) else None
 
 
 def _check_held(held: Held, count: int) -> None:
