@@ -25,6 +25,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen at, 0 for any free one (8080)")
     parser.add_argument("--workers", type=options.count, default=1, help="processes (1)")
+    parser.add_argument(
+        "--request-log", type=Path, metavar="FILE", help="append each plan request, with nothing that identifies a device"
+    )
+    parser.add_argument(
+        "--request-log-size", type=options.data, metavar="SIZE", help="how long that file may become; one older is kept (64MiB)"
+    )
     return parser
 
 
@@ -32,11 +38,20 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Serves. With --json, the document on standard output says the URL as soon as the endpoint answers."""
     with extra("endpoint"):
         from accordion.endpoint import serve
+        from accordion.endpoint.request_log import LOG_BYTES
 
     def ready(url: str) -> None:
         context.console.progress(f"serving at {url}")
         if context.console.as_json:
             print(document({"url": url}), flush=True)
 
-    serve(arguments.directories, arguments.host, arguments.port, workers=arguments.workers, on_ready=ready)
+    serve(
+        arguments.directories,
+        arguments.host,
+        arguments.port,
+        workers=arguments.workers,
+        on_ready=ready,
+        request_log=arguments.request_log,
+        request_log_bytes=arguments.request_log_size or LOG_BYTES,
+    )
     return 0

@@ -16,6 +16,7 @@ from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.package import Snapshot, Version
 from accordion.endpoint.replies import json_reply, problem
+from accordion.endpoint.request_log import RequestLog
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Overhead, Request, RequestError
 
@@ -42,12 +43,14 @@ class Planner:
         overhead: Overhead,
         max_body_bytes: int = MAX_BODY_BYTES,
         body_timeout_s: float = BODY_TIMEOUT_S,
+        log: RequestLog | None = None,
     ) -> None:
         self._metrics = metrics
         self._default_bps = default_throughput_bps
         self._overhead = overhead
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._log = log
 
     async def reply(self, name: str, snapshot: Snapshot, http: HttpRequest) -> Response:
         """The plan, or a problem that says why there is none."""
@@ -64,8 +67,12 @@ class Planner:
             return problem(422, "invalid", str(error), field=error.field)
         except UnmeetableError as error:
             self._metrics.plan("unmeetable")
+            if self._log is not None:
+                self._log.note(name, version.manifest.digest, request, None, error.limit)
             return problem(409, "unmeetable", str(error), limit=error.limit, nearest=error.nearest)
         self._metrics.plan("planned")
+        if self._log is not None:
+            self._log.note(name, plan.manifest, request, plan)
         value = plan.to_json()
         if request.throughput_bps is None:
             value["assumed_throughput_bps"] = self._default_bps
