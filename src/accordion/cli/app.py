@@ -17,6 +17,7 @@ from accordion.cli import (
     package,
     picture,
     plan,
+    policy,
     profile,
     pull,
     push,
@@ -36,7 +37,25 @@ __all__ = ["main"]
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 # In the order in which the data flows, and so in `accordion --help`.
-COMMANDS = (train, profile, package, serve, plan, fetch, upgrade, run, shed, show, verify, push, pull, export, picture, demo)
+COMMANDS = (
+    policy,
+    train,
+    profile,
+    package,
+    serve,
+    plan,
+    fetch,
+    upgrade,
+    run,
+    shed,
+    show,
+    verify,
+    push,
+    pull,
+    export,
+    picture,
+    demo,
+)
 
 
 class _Parser(argparse.ArgumentParser):
