@@ -26,7 +26,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--width", type=options.count, default=16, help="channels of the first stage (16)")
     parser.add_argument("--order", default="right-to-left", help="right-to-left (CoML) or blockwise (BlockCoML)")
     parser.add_argument(
-        "--policy", default="CoML-05", help="uniform, full, CoML-05, CoML-03, BlockCoML-05, BlockCoML-03 or a JSON file"
+        "--policy",
+        default="CoML-05",
+        help="uniform, full, CoML-05, CoML-03, BlockCoML-05, BlockCoML-03, a JSON file (see accordion policy) or guarantee:FILE",
     )
     parser.add_argument("--recipe", default="modern", help="modern (short; the default) or paper (164 epochs)")
     parser.add_argument("--epochs", type=options.count, help="instead of the recipe's")
@@ -58,6 +60,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with extra("train"):
         from accordion.errors import UsageError
         from accordion.training import RECIPES, TrainingConfig, train
+        from accordion.training.report import report_table
 
     if arguments.recipe not in RECIPES:
         raise UsageError(f"unknown recipe {arguments.recipe!r}: choose {' or '.join(RECIPES)}")
@@ -65,7 +68,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         epochs=arguments.epochs,
         batch=arguments.batch,
         learning_rate=arguments.learning_rate,
-        objective=arguments.objective,
+        objective=arguments.objective or ("sampled" if arguments.policy.startswith("guarantee:") else None),
         balance=arguments.balance,
     )
     if arguments.full_size or arguments.sizes:
@@ -85,9 +88,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     run = arguments.out or Path("runs") / f"{arguments.network}-{arguments.dataset}"
     found = train(config, run, accelerator=arguments.accelerator, progress=context.console.progress, max_seconds=arguments.max_time)
     document = {"run": str(run), "validation_errors": list(found.errors), "seconds": found.seconds}
+    if found.report is not None:
+        document["report"] = found.report
     lines = [
         f"trained {len(found.errors)} configurations in {run}",
         f"validation error: smallest {found.errors[0]:.2%}, complete {found.errors[-1]:.2%}",
+        *([] if found.report is None else report_table(found.report)),
         f"next: accordion profile {run}",
     ]
     context.console.result(document, lines)

@@ -25,9 +25,11 @@ from accordion.elastic import CifarResNet, ElasticNetwork
 from accordion.errors import TrainingError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.guarantee import Chooser, Guarantee
 from accordion.training.objectives import configurations, loss
 from accordion.training.policies import Policy
 from accordion.training.recipes import learning_rate, picture_size
+from accordion.training.report import report
 from accordion.training.run_directory import RunDirectory
 
 __all__ = ["TrainingResult", "load_run", "train"]
@@ -39,11 +41,15 @@ GLANCE = 1000  # validation pictures looked at after each epoch; the last epoch 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """`errors[k]`: share of the validation pictures that configuration k gets wrong. `seconds` counts all sittings."""
+    """`errors[k]`: share of the validation pictures that configuration k gets wrong. `seconds` counts all sittings.
+
+    `report`: what became of the guarantee that was asked for (see `accordion.training.report`).
+    """
 
     run: Path
     errors: tuple[float, ...]
     seconds: float
+    report: dict[str, Any] | None = None
 
 
 def train(
@@ -71,6 +77,8 @@ def train(
         cast(CifarResNet, network.module).adopt(RunDirectory(Path(config.initial)).read_weights())
     policy = config.policy_for(len(network))
     probabilities = list(policy.probabilities)
+    guarantee = config.guarantee_for(len(network))
+    promised = None if guarantee is None else guarantee.to_json()
     fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
     with directory.locked():
         before = directory.read_settings() if directory.settings_path.exists() else {}
@@ -80,18 +88,23 @@ def train(
             raise UsageError(
                 f"{run} holds a training with other settings ({config.policy} had other probabilities): name another run directory"
             )
+        if before and before.get("guarantee") != promised:
+            raise UsageError(
+                f"{run} holds a training with another guarantee ({config.policy} was another): name another run directory"
+            )
         directory.write_settings(
             {
                 "schema_version": 1,
                 "config": settings,
                 "configurations": len(network),
                 "policy_probabilities": probabilities,
+                **({} if promised is None else {"guarantee": promised}),
                 "torch": torch.__version__,
                 "device": str(fabric.device),
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        return _Training(config, directory, dataset, network, policy, fabric, progress, max_seconds).run()
+        return _Training(config, directory, dataset, network, policy, guarantee, fabric, progress, max_seconds).run()
 
 
 def load_run(run: Path) -> tuple[TrainingConfig, ElasticNetwork, Dataset]:
@@ -132,6 +145,7 @@ class _Training:
         dataset: Dataset,
         network: ElasticNetwork,
         policy: Policy,
+        guarantee: Guarantee | None,
         fabric: Fabric,
         progress: Callable[[str], None],
         max_seconds: float | None,
@@ -141,6 +155,11 @@ class _Training:
         self.train_split, self.validation = dataset.hold_out()
         self.mirror, self.size = dataset.mirror, dataset.train.x.shape[-1]
         self.steps_per_epoch = batches_per_epoch(len(self.train_split), self.recipe.batch)
+        self.chooser: Chooser | None = None
+        if guarantee is not None:
+            self.chooser = Chooser(guarantee, self.recipe.epochs * self.steps_per_epoch)
+            self.validation, unseen = self.validation.halves()
+            self.dataset_name, self.unseen = dataset.name, dataset.test if guarantee.certify == "test" else unseen
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decayed = [p for p in network.parameters() if p.ndim > 1 or self.recipe.decay_norms]
         others = [p for p in network.parameters() if not (p.ndim > 1 or self.recipe.decay_norms)]
@@ -169,7 +188,19 @@ class _Training:
         errors = tuple(self.rows[-1]["validation_errors"])
         self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
         self.directory.write_weights({name: tensor.cpu() for name, tensor in self.network.module.state_dict().items()})
-        return TrainingResult(self.directory.path, errors, self.seconds)
+        return TrainingResult(self.directory.path, errors, self.seconds, self._report())
+
+    def _report(self) -> dict[str, Any] | None:
+        """Of a guarantee: measured on pictures that were used neither for training nor for choosing, and written."""
+        if self.chooser is None:
+            return None
+        hits = correct(self.network, self.unseen, range(len(self.network)), device=self.fabric.device)
+        right = np.stack([hit.numpy() for hit in hits.values()])
+        guarantee = self.chooser.guarantee
+        split = "test" if guarantee.certify == "test" else "validation (the half not adapted to)"
+        found = report(guarantee, right, self.chooser.draws.tolist(), dataset=self.dataset_name, split=split)
+        self.directory.write_report(found)
+        return found
 
     def _one_epoch(self) -> None:
         began = saved = told = time.monotonic()
@@ -210,6 +241,8 @@ class _Training:
         seen = self.validation if last else self._glance()
         hits = correct(self.network, seen, range(len(self.network)), device=self.fabric.device)
         errors = [round(1 - float(h.float().mean()), 6) for h in hits.values()]
+        if self.chooser is not None:
+            self.chooser.compare(errors)
         self.seconds = before + time.monotonic() - began
         self.rows.append(
             {
@@ -232,18 +265,23 @@ class _Training:
 
     def _one_step(self, x: torch.Tensor, y: torch.Tensor) -> float:
         rng = np.random.default_rng([self.config.seed, self.epoch, self.step, 1])
-        weights = configurations(self.recipe, self.policy, rng)
+        policy = self.policy if self.chooser is None else self.chooser.policy()
+        weights = configurations(self.recipe, policy, rng)
         x = resize(x, picture_size(self.recipe, self.epoch, self.size))
         x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
         y = y.to(self.fabric.device)
         rate = learning_rate(self.recipe, self._global_step(), self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = loss(self.network, self.model.outputs(x, weights), y, weights, self.recipe)
+        outputs = self.model.outputs(x, weights)
+        value = loss(self.network, outputs, y, weights, self.recipe)
         # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(value)
         self.optimizer.step()
+        if self.chooser is not None:
+            for k, logits in outputs.items():
+                self.chooser.observe(k, float((logits.detach().argmax(1) != y).float().mean()), policy)
         number = float(value.detach())
         if not np.isfinite(number):
             raise TrainingError(
@@ -265,7 +303,7 @@ class _Training:
         state = _copied({"module": self.network.module.state_dict()})
         optimizer_state = _copied(self.optimizer.state_dict())
         ahead = [picture_size(self.recipe, epoch, self.size) for epoch in range(self.epoch, self.recipe.epochs)]
-        position = self.epoch, self.step
+        position, chosen = (self.epoch, self.step), None if self.chooser is None else self.chooser.state()
         self.model.train()
         for size in sorted(set(ahead)):
             self.epoch = next(e for e in range(self.recipe.epochs) if picture_size(self.recipe, e, self.size) == size)
@@ -279,6 +317,8 @@ class _Training:
                 times.append(time.perf_counter() - began)
             costs[size] = min(times)
         self.epoch, self.step = position
+        if self.chooser is not None and chosen is not None:
+            self.chooser.restore(chosen)
         self.network.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(optimizer_state)
         if not optimizer_state["state"]:
@@ -301,6 +341,7 @@ class _Training:
                 "loss_sum": self.loss_sum,
                 "seconds": self.seconds,
                 "rows": self.rows,
+                **({} if self.chooser is None else {"chooser": self.chooser.state()}),
             }
         )
 
@@ -309,6 +350,8 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
+        if self.chooser is not None:
+            self.chooser.restore(state["chooser"])
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
