@@ -1,6 +1,7 @@
 """From a trained run to its ladder: quality with an exact interval, parameters, multiply-accumulates, latency."""
 
 from accordion.profiling.cost import count_macs, count_parameters
+from accordion.profiling.energy_meter import Meter, NoMeterError, open_meter, per_inference
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 from accordion.profiling.interval import CLOPPER_PEARSON, clopper_pearson
 from accordion.profiling.latency import Latency, measure
@@ -12,6 +13,8 @@ __all__ = [
     "INPUT_NAME",
     "OUTPUT_NAME",
     "Latency",
+    "Meter",
+    "NoMeterError",
     "Profile",
     "clopper_pearson",
     "count_macs",
@@ -20,5 +23,7 @@ __all__ = [
     "measure",
     "measure_ladder",
     "one_thread",
+    "open_meter",
+    "per_inference",
     "profile",
 ]

@@ -35,8 +35,8 @@ class Guarantee:
     """`targets[k]`: the error that configuration k is to reach; `references[k]` what it was measured against, if anything.
 
     `confidence` of the report, for all configurations together. `exploration`: the share of the steps that is spread evenly over
-    all of them, at least. `bound`: an excess beyond this counts as this. `speed`: how quickly probabilities move; 1 is the theory's.
-    `certify`: the data of the report, `validation` (the half of it that is used for nothing else) or `test`.
+    all of them, at least. `bound`: an excess beyond this counts as this. `speed`: how quickly probabilities move; 1 is the
+    theory's. `certify`: the data of the report, `validation` (the half of it that is used for nothing else) or `test`.
     """
 
     targets: tuple[float, ...]
