@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
-from accordion.errors import StorageError
-from accordion.planning.links import LinkError, LinkModel, Trace, link_from, parse_link_file
+from accordion.artifact.strict_json import parse_object
+from accordion.errors import StorageError, UsageError
+from accordion.planning.links import ErrorTable, LinkError, LinkModel, Trace, link_from, parse_link_file
 from accordion.planning.links.formats import FILE_LIMIT, Found
 
-__all__ = ["read_link", "read_traces"]
+__all__ = ["estimate_errors", "read_link", "read_traces"]
 
 
 def read_link(*names: str, fresh: bool = True) -> LinkModel:
@@ -52,3 +55,16 @@ def _readings(text: str) -> Sequence[tuple[Path, str | None]]:
     """A name may hold colons itself, so the whole is tried first."""
     head, colon, tail = text.rpartition(":")
     return [(Path(text), None), *([(Path(head), tail)] if colon and head else [])]
+
+
+@cache
+def estimate_errors(estimator: str) -> ErrorTable:
+    """How wrong an estimator's estimates were on the measured traces: the table that `benchmarks/calibration.py --errors` wrote.
+
+    UsageError if there is none for it.
+    """
+    raw = resources.files("accordion.planning.links").joinpath("errors.json").read_bytes()
+    tables = parse_object(raw, "errors.json", FILE_LIMIT)["estimators"]
+    if estimator not in tables:
+        raise UsageError(f"nobody has measured the errors of the estimator {estimator!r}; there are {', '.join(tables)}")
+    return ErrorTable.from_json(tables[estimator], f"errors.json: {estimator}")

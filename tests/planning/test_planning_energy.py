@@ -47,24 +47,24 @@ def test_there_are_figures_for_everything_that_the_model_multiplies() -> None:
 def test_the_fit_is_the_power_that_was_fitted(name: str) -> None:
     """Joules a second at any rate are base + slope x rate."""
     one, rate = radio(name), 20e6
-    assert transfer_j(one, rate / 8, rate).value == pytest.approx(one.base_w.value + one.bit_j.value * rate)
+    assert transfer_j(one, rate / 8, 1.0).value == pytest.approx(one.base_w.value + one.bit_j.value * rate)
 
 
 def test_lte_at_20_mbps_is_near_what_was_measured() -> None:
     """The means of the measured seconds at 20 Mbps over LTE were 2.910 W (target 20) and 3.144 W (target 60)."""
-    assert transfer_j(radio("lte"), 20e6 / 8, 20e6).value == pytest.approx(3.0, abs=0.2)
+    assert transfer_j(radio("lte"), 20e6 / 8, 1.0).value == pytest.approx(3.0, abs=0.2)
 
 
 @given(
     name=st.sampled_from(sorted(RADIOS)),
     count=st.integers(0, 10**9),
-    rates=st.lists(st.floats(1.0, 1e10), min_size=2, max_size=2),
+    times=st.lists(st.floats(0.0, 1e6), min_size=2, max_size=2),
 )
-def test_more_costs_more_and_faster_costs_less(name: str, count: int, rates: list[float]) -> None:
-    slow, fast = sorted(rates)
+def test_more_bytes_and_more_time_cost_more(name: str, count: int, times: list[float]) -> None:
+    quick, slow = sorted(times)
     one = radio(name)
-    for few, many in zip(transfer_j(one, count, fast), transfer_j(one, count, slow), strict=True):
-        assert few <= many * (1 + 1e-9)
+    for few, many in zip(transfer_j(one, count, quick), transfer_j(one, count, slow), strict=True):
+        assert few <= many
     assert all(a <= b for a, b in zip(transfer_j(one, count, slow), transfer_j(one, count + 1, slow), strict=True))
 
 

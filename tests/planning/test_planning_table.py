@@ -117,9 +117,9 @@ def test_energy_counts_what_is_sent_at_the_links_rate(version: Maker) -> None:
     answer = plan((manifest, ladder), max_energy_j=100.0, throughput_bps=1e6)
     inference = ladder_j(ladder)[2].value
     assert answer.configuration == 2
-    assert answer.expected_j == pytest.approx(transfer_j(radio("lte"), 6100 + manifest.size, 1e6).value + inference)
+    assert answer.expected_j == pytest.approx(transfer_j(radio("lte"), 6100 + manifest.size, answer.expected_s).value + inference)
     upgrade = plan((manifest, ladder), max_energy_j=100.0, throughput_bps=1e6, held=Held(manifest.digest, 1))
-    assert upgrade.expected_j == pytest.approx(transfer_j(radio("lte"), 3000, 1e6).value + inference)
+    assert upgrade.expected_j == pytest.approx(transfer_j(radio("lte"), 3000, 3000 * 8 / 1e6).value + inference)
     kept = plan((manifest, ladder), max_energy_j=100.0, held=Held(manifest.digest, 2))
     assert kept.expected_j == pytest.approx(inference)
     assert plan((manifest, ladder)).expected_j is None

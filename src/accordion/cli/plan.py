@@ -7,11 +7,12 @@ import asyncio
 from typing import Any
 
 from accordion.cli.console import Context
-from accordion.cli.limits import add_limits, request_from
+from accordion.cli.limits import add_limits, link_from, request_from
 from accordion.cli.source import open_source
 from accordion.cli.table import quality_text
 from accordion.errors import UsageError
 from accordion.planning import Held, Plan, Request, make_plan
+from accordion.planning.outlook import NEVER_S
 from accordion.registry import Credentials, Reference, RegistryClient, is_url, parse_reference
 from accordion.units import format_bytes, format_seconds
 
@@ -36,11 +37,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """The plan."""
     plan = make(arguments)
     whole = f" of {format_bytes(plan.bytes_total)}" if plan.bytes_total != plan.bytes_to_send else ""
-    expected = format_seconds(plan.expected_s)
+    expected = "it is unknown when" if plan.expected_s >= NEVER_S else format_seconds(plan.expected_s)
     joules = "" if plan.expected_j is None else f", {plan.expected_j:.3g} J"
+    promised = "" if plan.promised is None else f", in time with probability {plan.promised:g}"
     lines = [
         f"configuration {plan.configuration} of {plan.name}: {quality_text(plan.quality)}",
-        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected}{joules} expected",
+        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected}{joules} expected{promised}",
         plan.manifest,
     ]
     context.console.result(plan.to_json(), lines)
@@ -49,7 +51,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
 def make(arguments: argparse.Namespace) -> Plan:
     """The plan, by an endpoint, or worked out here where nobody plans."""
-    held, version = None, None
+    held, version, link = None, None, link_from(arguments)
     if arguments.held is not None:
         model = open_source(arguments.held)
         if model.complete is None:
@@ -60,9 +62,11 @@ def make(arguments: argparse.Namespace) -> Plan:
         if target.reference is not None and arguments.reference is not None:
             raise UsageError(f"{target} names a version already: leave --reference out")
         request = request_from(arguments, reference=target.reference or arguments.reference, held=held)
+        request = request if link is None else link.into(request)
         if (data := asyncio.run(_ask(target, request))) is not None:
             return Plan.from_json(data)
     request = request_from(arguments, held=held)
+    request = request if link is None else link.into(request)
     source = open_source(arguments.source, arguments.reference)
     return make_plan(source.label, source.manifest, source.ladder, request, held=version)
 

@@ -2,7 +2,7 @@
 
 A line holds names of packages, digests of their manifests, and numbers: no address, header, credential, reference, nor what the
 device holds. Times are cut to the hour and limits rounded to a few digits, since an odd number can be as good as a name. Texts come
-from the packages that are served, never from the request, so no request can write a line of its own making.
+from the packages that are served, or are words that a request may choose from, so no request can write a line of its own making.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ ASKED = (
     "max_macs",
     "max_energy_j",
     "inferences",
+    "radio",
+    "prefer",
 )
 
 
@@ -148,9 +150,9 @@ def check(path: Path) -> None:
         raise StorageError(f"can't write the request log {path}: {error.strerror}") from error
 
 
-def _rounded(field: str, value: float) -> float:
-    """To a few significant digits."""
-    if value == 0:
-        return 0
+def _rounded(field: str, value: float | str) -> float | str:
+    """To a few significant digits; words stay."""
+    if isinstance(value, str) or value == 0:
+        return value
     places = DIGITS.get(field, OTHER_DIGITS) - 1 - math.floor(math.log10(abs(value)))
     return round(value, places)

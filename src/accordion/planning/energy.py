@@ -1,6 +1,6 @@
 """What a delivery and its inferences cost in joules. Pure functions; every constant stands in `energy_figures`.
 
-    transfer   base x seconds + bits x joules a bit, where seconds = bits / rate           (one radio, one rate)
+    transfer   base x seconds + bits x joules a bit, where seconds are those until the last byte: round trips and bits / rate
     inference  MACs x (arithmetic + a share of an instruction) + weights' bytes x memory
     training   MACs x 3 x pictures x an accelerator's joules a MAC
 
@@ -29,7 +29,7 @@ from accordion.planning.energy_figures import (
     Radio,
 )
 
-__all__ = ["Joules", "inference_j", "ladder_j", "radio", "stated_j", "tail_j", "training_j", "transfer_j", "transfer_rates"]
+__all__ = ["Joules", "inference_j", "ladder_j", "radio", "stated_j", "tail_j", "training_j", "transfer_j"]
 
 
 class Joules(NamedTuple):
@@ -65,14 +65,9 @@ def radio(name: str) -> Radio:
         raise UsageError(f"unknown radio {name!r:.60}: choose {', '.join(RADIOS)}") from None
 
 
-def transfer_rates(which: Radio, throughput_bps: float) -> Joules:
-    """Joules for one *byte* received at `throughput_bps` bits/s. Slower is dearer: the receiver is awake for longer."""
-    return _ends(lambda end: 8 * (end(which.base_w) / throughput_bps + end(which.bit_j)))
-
-
-def transfer_j(which: Radio, count: float, throughput_bps: float) -> Joules:
-    """Joules for `count` bytes received at `throughput_bps` bits/s, without the tail."""
-    return transfer_rates(which, throughput_bps).times(count)
+def transfer_j(which: Radio, count: float, seconds: float) -> Joules:
+    """Joules for `count` bytes received in `seconds`, without the tail. Slower is dearer: the receiver is awake for longer."""
+    return _ends(lambda end: end(which.base_w) * seconds + end(which.bit_j) * 8 * count)
 
 
 def tail_j(which: Radio) -> Joules:

@@ -21,6 +21,7 @@ class Plan:
     `bytes_to_send` counts the layers that the device lacks, `bytes_total` all that the configuration needs, so their difference is
     what the device has already. `expected_s` is the time from the request to the last byte: round trips, manifest and layers.
     `expected_j` are the joules of receiving and of the request's inferences, where it bounds them.
+    `promised` is the probability of its arrival by the deadline under the link that the request described; None without one.
     `ranges` are [start, end] in the stream of `manifest`, both inclusive, in order, not touching; `layers` are what they hold.
     """
 
@@ -34,6 +35,7 @@ class Plan:
     ranges: tuple[tuple[int, int], ...]
     layers: tuple[Descriptor, ...]
     expected_j: float | None = None
+    promised: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as the protocol has it."""
@@ -48,7 +50,7 @@ class Plan:
             "ranges": [[start, end] for start, end in self.ranges],
             "layers": [{"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type} for layer in self.layers],
         }
-        return made if self.expected_j is None else {**made, "expected_j": self.expected_j}
+        return made | {name: value for name in ("promised", "expected_j") if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
@@ -68,6 +70,9 @@ class Plan:
             raise FormatError("the plan: 'expected_s' is not a number of seconds")
         if (expected_j := data.get("expected_j")) is not None and not _is_amount(expected_j):
             raise FormatError("the plan: 'expected_j' is not a number of joules")
+        promised = data.get("promised")
+        if promised is not None and (isinstance(promised, bool) or not isinstance(promised, int | float) or not 0 <= promised <= 1):
+            raise FormatError("the plan: 'promised' is not a probability")
         made = cls(
             name=name,
             manifest=str(manifest),
@@ -79,6 +84,7 @@ class Plan:
             ranges=_ranges(data.get("ranges")),
             layers=_layers(data.get("layers")),
             expected_j=None if expected_j is None else float(expected_j),
+            promised=None if promised is None else float(promised),
         )
         asked = sum(end - start + 1 for start, end in made.ranges)
         listed = sum(layer.size for layer in made.layers)

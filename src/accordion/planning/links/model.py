@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from accordion.errors import UsageError
 from accordion.planning.links.distribution import Distribution
 from accordion.planning.outlook import Outlook
+from accordion.planning.request import Request, RequestError
 
 __all__ = ["ConstantLink", "LinkModel", "RateLink"]
 
@@ -57,6 +58,22 @@ class LinkModel(ABC):
         found, weights = self.arrived([check_seconds(seconds)], round_trips)
         return Distribution.of(found[:, 0], weights)
 
+    def into(self, request: Request, *, round_trips: float = 3.0) -> Request:
+        """The request with this link in it; `round_trips` is how many the deadline has to bear.
+
+        Raises:
+            RequestError: the request says something of the link already, or the measurements are shorter than the deadline.
+        """
+        if request.throughput_bps is not None or request.rtt_s is not None:
+            raise RequestError("link", "says rate and round trip itself: leave throughput_bps and rtt_s out")
+        confidences = () if request.confidence is None else (request.confidence,)
+        try:
+            return replace(request, link=self.outlook(request.deadline_s, round_trips=round_trips, confidences=confidences))
+        except RequestError:
+            raise
+        except UsageError as error:
+            raise RequestError("deadline_s", str(error)) from error
+
     def outlook(self, within_s: float | None = None, *, round_trips: float = 3.0, confidences: Sequence[float] = ()) -> Outlook:
         """The link in a few numbers, as a request carries them, for something that has to arrive `within_s`.
 
@@ -93,6 +110,12 @@ class ConstantLink(LinkModel):
         if not 0 < self.rate_bps < float("inf"):
             raise UsageError(f"a link of {self.rate_bps:g} bits a second brings nothing: a rate is positive and finite")
         check_round_trips([self.rtt_s])
+
+    def into(self, request: Request, *, round_trips: float = 3.0) -> Request:
+        """The request with this rate and round trip: there is nothing to describe further."""
+        if request.throughput_bps is not None or request.rtt_s is not None:
+            return LinkModel.into(self, request, round_trips=round_trips)
+        return replace(request, throughput_bps=max(1.0, self.rate_bps), rtt_s=self.rtt_s)
 
     def arrived(self, seconds: ArrayLike, round_trips: float = 0.0) -> tuple[Floats, Floats]:
         left = np.maximum(0.0, np.asarray(seconds, dtype=np.float64) - round_trips * self.rtt_s)
