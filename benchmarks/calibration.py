@@ -43,7 +43,7 @@ FILES = (
 )
 PROMISES = (0.8, 0.9, 0.95, 0.99)
 DEADLINES_S = (0.3, 1.0, 2.0, 5.0)
-FOLDS, REPEATS, SEED = 10, 20, 7
+FOLDS, REPEATS, PLAN_REPEATS, SEED = 10, 20, 4, 7
 WATCHED_S = (0.2, 0.5, 1.0, 2.0)
 AHEAD_S = (0.3, 1.0, 3.0)
 STARTS = 24  # moments of each trace at which an estimator is asked
@@ -140,7 +140,7 @@ def plans(sets: dict[str, tuple[Trace, ...]], rtts: tuple[float, ...]) -> list[d
             usable = [trace for trace in everything if trace.seconds >= deadline]
             for p in PROMISES:
                 observed, stated, tried, chosen = [], [], 0, []
-                for fitted, held in splits(len(usable), rng, folds=2):
+                for fitted, held in (one for _ in range(PLAN_REPEATS) for one in splits(len(usable), rng, folds=2)):
                     tried += 1
                     link = TraceLink(tuple(usable[k] for k in fitted), rtts[::2], fresh=True)
                     request = link.into(Request(deadline_s=deadline, confidence=p))
@@ -244,7 +244,8 @@ def picture(data: dict[str, Any], path: Path) -> None:
         rows = data[key]
         halves = [row for row in rows if key == "plans" or row["from"] == "half of all"]
         for label, points in series(halves, key):
-            axis.plot([100 * x for x, _ in points], [100 * y for _, y in points], "o-", ms=4, lw=0.8, label=label)
+            style = "o" if key == "plans" else "o-"
+            axis.plot([100 * x for x, _ in points], [100 * y for _, y in points], style, ms=4, lw=0.8, label=label)
         axis.set(title=title, xlabel="promised, %", xlim=(78, 100.5), ylim=(78, 100.5))
         axis.legend(fontsize=7, loc="upper left")
     axes[0].set_ylabel("arrived in time, %")

@@ -132,9 +132,12 @@ def test_a_request_log_counts_what_was_planned(version: tuple[Manifest, Ladder])
     made = demand(parse_requests(LOG, "log"), 3)
     assert made.policy.probabilities == (0, 0.5, 0.5)
     assert made.nothing == pytest.approx(1 / 3)
-    again = demand(parse_requests(LOG, "log"), len(version[1]), version, replan=True)
+    again = demand(parse_requests(LOG, "log"), len(version[1]), version)  # the log is of another version
     wanted = {make_plan("", *version, Request(max_bytes=5000)).configuration, make_plan("", *version, Request()).configuration}
     assert {k for k, p in enumerate(again.policy.probabilities) if p} == wanted
+    same = LOG.replace('"m"', f'"{version[0].digest}"')
+    assert demand(parse_requests(same, "log"), len(version[1]), version).policy.probabilities[:3] == (0, 0.5, 0.5)
+    assert demand(parse_requests(same, "log"), len(version[1]), version, replan=True) == again
 
 
 def test_a_log_of_two_packages_needs_a_choice() -> None:
@@ -170,6 +173,7 @@ def test_a_log_of_two_packages_needs_a_choice() -> None:
         ('{"asked": {"evil": 5}, "configuration": 1}', "evil: is no field"),
         ('{"evil": 1}', "there is no 'evil'"),
         ('{"configuration": 1, "name": 5}', "'name' is not a text"),
+        ('{"configuration": 1, "manifest": 5}', "'manifest' is not a text"),
         ('{"configuration": 1, "count": 1e400}', "out of range"),
         ('"' + "x" * 100, "not CSV"),
     ],

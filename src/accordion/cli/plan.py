@@ -8,10 +8,11 @@ from typing import Any
 
 from accordion.cli.console import Context
 from accordion.cli.limits import add_limits, link_from, request_from
-from accordion.cli.source import open_source
+from accordion.cli.source import open_relatives, open_source
 from accordion.cli.table import quality_text
 from accordion.errors import UsageError
-from accordion.planning import Held, Plan, Request, make_plan
+from accordion.planning import Held, Plan, PlanTable, Request, make_plan
+from accordion.planning.choice import choose
 from accordion.planning.outlook import NEVER_S
 from accordion.registry import Credentials, Reference, RegistryClient, is_url, parse_reference
 from accordion.units import format_bytes, format_seconds
@@ -67,6 +68,9 @@ def make(arguments: argparse.Namespace) -> Plan:
             return Plan.from_json(data)
     request = request_from(arguments, held=held)
     request = request if link is None else link.into(request)
+    if arguments.reference is None and len(forms := open_relatives(arguments.source, prefers=request.prefer is not None)) > 1:
+        tables = [PlanTable(form.manifest, form.ladder) for form in forms]
+        return choose(forms[0].label, tables, request, "bytes", held=version)
     source = open_source(arguments.source, arguments.reference)
     return make_plan(source.label, source.manifest, source.ladder, request, held=version)
 

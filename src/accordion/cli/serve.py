@@ -26,6 +26,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen at, 0 for any free one (8080)")
     parser.add_argument("--workers", type=options.count, default=1, help="processes (1)")
     parser.add_argument(
+        "--capacity", type=options.bits_per_second, metavar="RATE", help="what the line carries: near it, plans save bytes (1Gbps)"
+    )
+    parser.add_argument(
         "--request-log", type=Path, metavar="FILE", help="append each plan request, with nothing that identifies a device"
     )
     parser.add_argument(
@@ -50,6 +53,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         arguments.host,
         arguments.port,
         workers=arguments.workers,
+        capacity_bps=arguments.capacity,
         on_ready=ready,
         request_log=arguments.request_log,
         request_log_bytes=arguments.request_log_size or LOG_BYTES,

@@ -1,7 +1,7 @@
 """One delivery: plan, stream, verify layer by layer while it arrives, and what is complete counts when the deadline passes.
 
 While it runs, the plan is looked at again. When the goal is whole before the deadline, what else arrives in time follows. When a
-new version, which counts only whole, would come too late, a smaller configuration of it is taken.
+new version, which counts only once it has taken its place, would come too late, what is whole of it takes its place.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from accordion.device.receiving import Receiver
 from accordion.device.store import INCOMING, Store, locked
 from accordion.errors import FormatError, TransferError, UnmeetableError, UsageError
 from accordion.link_files import estimate_errors
-from accordion.planning import Held, Overhead, Plan, Request, make_plan
-from accordion.planning.again import further, lower
+from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_plan
+from accordion.planning.again import further, not_worse
+from accordion.planning.choice import choose
 from accordion.registry.client import RegistryClient
+from accordion.registry.versions import read_relatives
 
 __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
@@ -30,17 +32,14 @@ TRIES = 4  # of a stream that breaks off; each must have brought something
 PAUSE_S = 0.2  # before the second try, doubled before each further one
 PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself
 LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has only to connect
-EXCHANGE_S = 0.1  # what checking a new version and putting it into its place may take
+# What is kept of a deadline for checking a new version and putting it into its place: a share, for the machine may be busy.
+EXCHANGE_SHARE, EXCHANGE_LEAST_S, EXCHANGE_MOST_S = 0.1, 0.05, 1.0
 
 
 async def deliver(job: Job, observer: Observer) -> Delivery:
     """Carries out a job; see `fetch` and `upgrade` for what can go wrong."""
     with locked(job.root):
         return await _Delivering(job, observer).work()
-
-
-class _Enough(Exception):  # noqa: N818  no failure: a smaller goal is whole
-    pass
 
 
 class _Delivering:
@@ -69,14 +68,16 @@ class _Delivering:
                 async with RegistryClient(self.job.target, self.job.credentials) as client:
                     try:
                         goal = await self._choose(client)
-                        await self._transfer(client, goal)
+                        whole = await self._transfer(client, goal)
                         await self.folder.arrived()
-                        reached = True
-                        await self._go_on(client, goal)
+                        reached = whole
+                        if whole:
+                            await self._go_on(client, goal)
                     finally:
                         await self.receiver.drop_early()
         except TimeoutError:
-            self.met = reached
+            pass
+        self.met = reached
         return self._result()
 
     def _left(self) -> float:
@@ -95,21 +96,47 @@ class _Delivering:
             answer = await self._ask_planner(client, reference, held)
             if answer is not None:
                 return await self._follow(client, *answer)
+        if reference is None and self.job.to is None:
+            reference = await self._choose_form(client, held)
         manifest = await self._manifest(client, reference or await client.resolve())
         self.folder.begin(manifest, reference)
         store = self.folder.growing
         if store.missing(1):
-            await self.receiver.layers(client, store, [0], self._placed)
+            await self.receiver.layers(client, store, [0], lambda index: self.folder.grown())
         return self._plan_here(manifest, store.ladder(), held, Overhead())
+
+    async def _choose_form(self, client: RegistryClient, held: Held | None) -> str | None:
+        """Where nobody plans: of several forms of one network, the one that suits best; None where there is no choice."""
+        await self.receiver.shaper.round_trip()
+        candidates = await read_relatives(client, prefers=self.request.prefer is not None)
+        if not candidates:
+            return None
+        size = sum(one.size for one in candidates)
+        await self.receiver.shaper.carry(size)
+        self.receiver.count(size)
+        known = (
+            None if held is None or self.folder.running is None else (self.folder.running.manifest, self.folder.running.ladder())
+        )
+        request = self._believing(replace(self.request, held=held, deadline_s=self._remaining()), Overhead())
+        tables = [PlanTable(one.manifest, one.ladder) for one in candidates]
+        try:
+            return choose(self.job.target.name, tables, request, "bytes", held=known).manifest
+        except UnmeetableError as error:
+            if error.limit != "deadline_s" or error.nearest is None or held is not None:
+                raise
+            return str(error.nearest["manifest"])
+
+    def _remaining(self) -> float | None:
+        """What is left of the deadline; None without one. TimeoutError when it has passed."""
+        if self.request.deadline_s is None:
+            return None
+        if (left := self._left()) <= 0:
+            raise TimeoutError
+        return left
 
     async def _ask_planner(self, client: RegistryClient, reference: str | None, held: Held | None) -> tuple[Plan, bool] | None:
         """The endpoint's plan, and whether it keeps the limits; None where nobody plans."""
-        request = replace(self.request, reference=reference, held=held)
-        if request.deadline_s is not None:
-            left = request.deadline_s - (time.monotonic() - self.job.started)
-            if left <= 0:
-                raise TimeoutError
-            request = replace(request, deadline_s=left)
+        request = replace(self.request, reference=reference, held=held, deadline_s=self._remaining())
         request = self._believing(request, Overhead())
         # A second connection opens meanwhile: manifest and stream are then asked for at once.
         second = asyncio.create_task(client.ping())
@@ -190,51 +217,56 @@ class _Delivering:
 
     # The bytes, and whether the goal is still the right one ---------------------------------------------------------------
 
-    async def _transfer(self, client: RegistryClient, goal: Goal) -> None:
+    async def _transfer(self, client: RegistryClient, goal: Goal) -> bool:
+        """Brings the goal. False if, of a new version, something smaller has to do because the deadline is near.
+
+        A new version counts only once it has taken its place, so what is whole of it must do so in time. Within one version there
+        is nothing to do: every prefix counts as it is.
+        """
         store = self.folder.growing
+        last = None
+        if store is not self.folder.running and self.request.deadline_s is not None and self.job.to is None:
+            takes = min(EXCHANGE_MOST_S, max(EXCHANGE_LEAST_S, EXCHANGE_SHARE * self.request.deadline_s))
+            last = self.job.started + self.request.deadline_s - takes
+        try:
+            async with asyncio.timeout_at(last) as hurry:
+                await self._receive(client, store, goal)
+        except TimeoutError:
+            if not hurry.expired() or not self._worth_taking(store):
+                raise
+            self.observer.say(f"configuration {goal.k} would come too late: what is whole of the new version takes its place")
+            return False
+        return True
+
+    def _worth_taking(self, store: Store) -> bool:
+        """Whether what is whole of a new version is no worse than what runs now."""
+        held = self.folder.held()
+        if store.missing(1) or held is None or self.folder.running is None:
+            return False
+        ladder = store.ladder()
+        k = store.complete(ladder)
+        now = self.folder.running.ladder().configurations[held.configuration].quality
+        return k is not None and not_worse(ladder.configurations[k].quality, now)
+
+    async def _receive(self, client: RegistryClient, store: Store, goal: Goal) -> None:
         if not store.missing(1):
             self._check_goal(store, goal)
 
         async def placed(index: int) -> None:
             if index == 0:
                 self._check_goal(store, goal)
-            await self._placed(index)
-            self._reconsider(store, goal)
+            await self.folder.grown()
 
         for attempt in range(TRIES):
             before = self.receiver.received
             try:
                 await self.receiver.layers(client, store, store.missing(goal.layers), placed)
                 return
-            except _Enough:
-                return
             except TransferError as error:
                 if attempt + 1 == TRIES or self.receiver.received == before or (error.status or 500) in (401, 403, 404):
                     raise
                 self.observer.say(f"{error}; going on from there")
                 await asyncio.sleep(PAUSE_S * 2**attempt)
-
-    async def _placed(self, index: int) -> None:
-        await self.folder.grown()
-
-    def _reconsider(self, store: Store, goal: Goal) -> None:
-        """Down: a new version counts only once it has taken its place, so what of it is whole must be so in time.
-
-        Within one version there is nothing to do, since every prefix counts as it is.
-        """
-        if store is self.folder.running or self.request.deadline_s is None or self.job.to is not None:
-            return
-        link, held = self.pace.link(), self.folder.held()
-        if link is None or held is None or self.folder.running is None:
-            return
-        worst = self.folder.running.ladder().configurations[held.configuration].quality
-        ladder, missing = store.ladder(), set(store.missing(goal.layers))
-        sizes = [layer.size for layer in store.manifest.layers]
-        needs = [sum(sizes[i] for i in missing if i < rung.layers) for rung in ladder.configurations[: goal.k + 1]]
-        k = lower(ladder, needs, link, self._left() - EXCHANGE_S, self.request, worst)
-        if k is not None and k < goal.k and not needs[k]:
-            self.observer.say(f"configuration {goal.k} would come too late: configuration {k} takes its place now")
-            raise _Enough
 
     async def _go_on(self, client: RegistryClient, goal: Goal) -> None:
         """Up: the goal is whole, and the deadline leaves time for more, as far as the link is known."""

@@ -36,6 +36,7 @@ def package(
     tag: str = "latest",
     name: str | None = None,
     codec: str = "float32",
+    family: str | None = None,
     created: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
@@ -43,7 +44,8 @@ def package(
 
     `out` is made, or gets one more version (a tag that is there already moves); blobs that versions have in common are kept once.
     The same run gives the same bytes. `name` is the model's name (the directory's own if left out), `created` an RFC 3339 time to
-    state, if any. Nothing appears in `out` before every prefix has been run and compared with the network.
+    state, if any. `family` names the network of which this version is one form, for plans that choose among forms. Nothing appears
+    in `out` before every prefix has been run and compared with the network.
 
     Raises:
         UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
@@ -54,6 +56,8 @@ def package(
         raise UsageError(f"unknown codec {codec!r}: choose {', '.join(CODECS)}")
     _, network, dataset = load_run(run)
     fields = read_ladder_fields(run)
+    if family:
+        fields["family"] = family
     pictures = torch.from_numpy(dataset.test.x[:CHECKED_PICTURES]).float() / 255
     return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.quality import Quality
 from accordion.errors import UnmeetableError
-from accordion.planning.arrival import EVEN, Overhead
+from accordion.planning.arrival import Overhead
 from accordion.planning.links import LinkModel
 from accordion.planning.request import Held, Request
 from accordion.planning.table import make_plan
 
-__all__ = ["further", "lower"]
+__all__ = ["further", "not_worse"]
 
 LEAST_S = 0.02  # with less time left there is nothing to plan
 ANOTHER = Overhead(setup_round_trips=0.0)  # the connection stands: one round trip for the next stream
@@ -47,22 +46,7 @@ def further(
     return plan.configuration if plan.bytes_to_send else None
 
 
-def lower(ladder: Ladder, needs: Sequence[int], link: LinkModel, left_s: float, request: Request, worst: Quality) -> int | None:
-    """The best of the first configurations of a new version that is whole in `left_s` seconds; None if none is, or none is needed.
-
-    `needs[k]` are the bytes that configuration k still lacks. `worst` is what the device has without the new version: nothing worse
-    than that takes its place.
-    """
-    confidence = request.confidence or EVEN
-    allowed = 0.0 if left_s < LEAST_S else link.bytes_within(left_s).guaranteed(confidence)
-    if needs[-1] <= allowed:
-        return None
-    sign = 1.0 if worst.direction == "higher" else -1.0
-    fitting = [
-        k
-        for k, count in enumerate(needs)
-        if count <= allowed
-        and ladder.configurations[k].quality.comparable(worst)
-        and sign * ladder.configurations[k].quality.value >= sign * worst.value
-    ]
-    return max(fitting, key=lambda k: sign * ladder.configurations[k].quality.value, default=None)
+def not_worse(quality: Quality, than: Quality) -> bool:
+    """Whether a quality is as good as another by the same metric, or better; False where they can't be compared."""
+    sign = 1.0 if than.direction == "higher" else -1.0
+    return quality.comparable(than) and sign * quality.value >= sign * than.value

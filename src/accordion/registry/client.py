@@ -116,10 +116,10 @@ class RegistryClient:
         raw = json.dumps(dict(request)).encode()
         headers = {"Content-Type": "application/json"}
         async with self._ask(
-            "POST", "_accordion/plan", allow=(400, *NOT_THERE, 405, 409, 422), headers=headers, body=lambda: raw
+            "POST", "_accordion/plan", allow=(400, *NOT_THERE, 405, 409, 422, 501), headers=headers, body=lambda: raw
         ) as answer:
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
-            if answer.status in (400, 404, 405, 409, 422) and kind != "application/problem+json":
+            if answer.status in (400, 404, 405, 409, 422, 501) and kind != "application/problem+json":
                 return None
             data = parse_object(await self._body(answer, PLAN_LIMIT), f"the plan of {self.target}", PLAN_LIMIT)
         if answer.status == 200:

@@ -88,7 +88,7 @@ def demand(asks: Sequence[Ask], count: int, version: tuple[Manifest, Ladder] | N
     """The performance criterion (Ayed et al., criterion 2): each configuration as often as it is what was asked for.
 
     An ask that names its configuration counts for that one. One that states limits counts for what is planned for them over
-    `version`; with `replan`, so do those that a log says were planned, for instance because the ladder is another one now.
+    `version`; so do those that a log says were planned over another version, and with `replan` all that it says.
 
     Raises:
         UsageError: no asks, a configuration that the network of `count` lacks, or limits without a version to plan over.
@@ -97,7 +97,8 @@ def demand(asks: Sequence[Ask], count: int, version: tuple[Manifest, Ladder] | N
     total, nothing = np.zeros(count), 0.0
     for ask in asks:
         k = ask.configuration
-        if ask.request is not None and (replan or not ask.planned):
+        foreign = version is not None and ask.manifest not in (None, version[0].digest)
+        if ask.request is not None and (replan or foreign or not ask.planned):
             if table is None:
                 raise UsageError(f"{ask.where} states limits: name the package whose ladder they are to be planned over")
             try:

@@ -24,7 +24,7 @@ OTHERS = ("configuration", "count", "name", "manifest", "hour", "limit", "asked"
 class Ask:
     """One line: asked `count` times, for `configuration` or within the limits of `request`.
 
-    `planned`: an endpoint says what it planned, `configuration`, or None because the limits could not be met.
+    `planned`: an endpoint says what it planned, `configuration` of `manifest`, or None because the limits could not be met.
     """
 
     where: str
@@ -33,6 +33,7 @@ class Ask:
     request: Request | None
     planned: bool
     name: str | None = None
+    manifest: str | None = None
 
 
 def parse_requests(text: str, source: str, name: str | None = None) -> list[Ask]:
@@ -111,7 +112,8 @@ def _ask(where: str, row: Mapping[str, Any]) -> Ask:
         raise UsageError(f"{where}: {error}") from error
     if configuration is None and request is None:
         raise UsageError(f"{where} asks for nothing: it has neither a configuration nor a limit")
-    name = row.get("name")
-    if name is not None and not isinstance(name, str):
-        raise UsageError(f"{where}: 'name' is not a text")
-    return Ask(where, float(count), configuration, request, logged or configuration is not None, name)
+    for key in ("name", "manifest"):
+        if row.get(key) is not None and not isinstance(row[key], str):
+            raise UsageError(f"{where}: {key!r} is not a text")
+    planned = logged or configuration is not None
+    return Ask(where, float(count), configuration, request, planned, row.get("name"), row.get("manifest"))

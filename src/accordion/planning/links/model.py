@@ -24,8 +24,32 @@ Floats = NDArray[np.float64]
 
 # Where an outlook says how things stand, as shares of the time that is asked about: finer near its end, and beyond it, since
 # what is expected can take longer than what is promised.
-SHARES = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
-LEVELS = (0.1, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
+# With which probabilities: close together where promises are made, so that a plan can say how much more than asked for it keeps.
+LEVELS: tuple[float, ...] = (
+    0.1,
+    0.25,
+    0.5,
+    0.6,
+    0.7,
+    0.75,
+    0.78,
+    0.8,
+    0.82,
+    0.84,
+    0.86,
+    0.88,
+    0.9,
+    0.91,
+    0.92,
+    0.93,
+    0.94,
+    0.95,
+    0.96,
+    0.97,
+    0.975,
+)
+LEVELS += (0.98, 0.985, 0.99, 0.995, 0.999)
 HORIZON_S = 4.0  # what an outlook is about where there is no deadline
 LEAST_S = 1e-3  # times below this are none
 GOLDEN = 0.6180339887498949  # its multiples modulo 1 fill the interval evenly, however many there are

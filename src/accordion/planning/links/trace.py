@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 MOST_STARTS = 1000  # moments of one trace at which a download is imagined to begin
 MOST_STARTS_IN_ALL = 20_000
 FEWEST_STARTS = 40  # also where intervals are long
+ROUNDING_BYTES = 1e-3
 FASTEST_BPS = 1e15  # beyond this it is no rate but an error of units
 
 
@@ -72,7 +73,8 @@ class Trace:
         rounds, within = divmod(wanted, total)
         if within == 0:  # whole rounds: they end with the last byte, not with the outage after it
             rounds, within = rounds - 1, total
-        index = int(np.searchsorted(self.edges, within, side="left"))  # edges[index - 1] < within <= edges[index]
+        # edges[index - 1] < within <= edges[index], but for what rounding adds: it must not cost a whole outage
+        index = max(1, int(np.searchsorted(self.edges, within - ROUNDING_BYTES, side="left")))
         before = float(self.edges[index - 1])
         moment = self.dt_s * (index - 1) + (within - before) * 8 / float(self.rates_bps[index - 1])
         return max(0.0, rounds * self.seconds + moment - start_s)
