@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accordion.errors import UsageError
@@ -55,6 +55,7 @@ def test_lte_at_20_mbps_is_near_what_was_measured() -> None:
     assert transfer_j(radio("lte"), 20e6 / 8, 1.0).value == pytest.approx(3.0, abs=0.2)
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(sorted(RADIOS)),
     count=st.integers(0, 10**9),
@@ -68,6 +69,7 @@ def test_more_bytes_and_more_time_cost_more(name: str, count: int, times: list[f
     assert all(a <= b for a, b in zip(transfer_j(one, count, slow), transfer_j(one, count + 1, slow), strict=True))
 
 
+@settings(deadline=None)
 @given(macs=st.integers(0, 10**12), weights=st.integers(0, 10**9))
 def test_fewer_bits_never_cost_more(macs: int, weights: int) -> None:
     costs = [inference_j(macs, weights, name) for name in ("float32", "float16", "int8", "int4")]

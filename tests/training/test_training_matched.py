@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
@@ -54,6 +54,7 @@ def test_deadlines_count_by_their_weight() -> None:
     assert made.nothing == pytest.approx(0.5)
 
 
+@settings(deadline=None)
 @given(
     rates=st.lists(st.floats(0, 1e6), min_size=2, max_size=50),
     needed=st.lists(st.integers(1, 10**6), min_size=1, max_size=20),
@@ -211,6 +212,7 @@ def test_what_is_no_mixture_is_refused(parts: list[tuple[float, Policy]], messag
         mixed(parts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30).filter(lambda v: sum(v) > 0.01), st.floats(0, 1))
 def test_a_floor_raises_the_complete_network_and_keeps_the_rest_in_proportion(values: list[float], floor: float) -> None:
     before = Policy("p", tuple(value / math.fsum(values) for value in values))
