@@ -49,6 +49,11 @@ def test_a_model_from_the_plan_to_shedding(served: str, tmp_path: Path, capsys: 
     out = answer(capsys, "run", model, str(tmp_path / "x.npy"))
     assert out["configuration"] == 1 and np.shape(out["outputs"]["logits"]) == (2, 3)
     assert answer(capsys, "run", model, str(tmp_path / "x.npy"), "--configuration", "0")["configuration"] == 0
+    assert answer(capsys, "run", model, str(tmp_path / "x.npy"), "--max-energy", "1")["configuration"] == 1
+    code, out_text, err = run(capsys, "run", model, str(tmp_path / "x.npy"), "--max-energy", "1e-15", "--json")
+    assert code == 3 and json.loads(out_text)["limit"] == "max_energy_j" and err.count("\n") == 1
+    for bad in (("--max-energy", "0"), ("--max-energy", "banana"), ("--max-energy", "1", "--configuration", "0")):
+        assert run(capsys, "run", model, str(tmp_path / "x.npy"), *bad)[0] == 2
     assert answer(capsys, "show", model)["configurations"][1]["index"] == 1
     assert answer(capsys, "shed", model, "--to", "0")["configuration"] == 0
     assert answer(capsys, "verify", model) == {"ok": True, "problems": []}

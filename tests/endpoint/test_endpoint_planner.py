@@ -144,6 +144,15 @@ async def test_what_is_no_json_object(client: httpx.AsyncClient, body: bytes) ->
     problem(await client.post(PATH, content=body), 400)
 
 
+async def test_energy_is_planned_and_said(client: httpx.AsyncClient) -> None:
+    reply = await client.post(PATH, json={"max_energy_j": 1e-6, "radio": "none"})
+    schema("Plan").validate(reply.json())
+    assert 0 < reply.json()["expected_j"] <= 1e-6
+    value = problem(await client.post(PATH, json={"max_energy_j": 1e-6, "radio": "5g-mmwave", "throughput_bps": 1e6}), 409)
+    assert value["limit"] == "max_energy_j"
+    schema("Plan").validate(value["nearest"])
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
@@ -151,7 +160,9 @@ async def test_what_is_no_json_object(client: httpx.AsyncClient, body: bytes) ->
         ({"deadline_s": "banana"}, "deadline_s"),
         ({"throughput_bps": 0}, "throughput_bps"),
         ({"max_bytes": 1.5}, "max_bytes"),
-        ({"max_energy_j": 1}, "max_energy_j"),
+        ({"max_energy_j": 0}, "max_energy_j"),
+        ({"max_energy_j": 1, "radio": "lte\n"}, "radio"),
+        ({"inferences": 0}, "inferences"),
         ({"min_quality": -1}, "min_quality"),
         ({"confidence": 1}, "confidence"),
         ({"deadline": 1}, "deadline"),

@@ -11,7 +11,17 @@ from accordion.errors import UsageError
 from accordion.planning import Held, Request, RequestError
 
 DIGEST = "sha256:" + "a" * 64
-NUMBERS = ("deadline_s", "throughput_bps", "rtt_s", "confidence", "min_quality", "max_bytes", "max_macs", "max_energy_j")
+NUMBERS = (
+    "deadline_s",
+    "throughput_bps",
+    "rtt_s",
+    "confidence",
+    "min_quality",
+    "max_bytes",
+    "max_macs",
+    "max_energy_j",
+    "inferences",
+)
 
 
 def test_every_field_survives_json() -> None:
@@ -25,6 +35,8 @@ def test_every_field_survives_json() -> None:
         "max_bytes": 10_000_000,
         "max_macs": 10**9,
         "max_energy_j": 0.5,
+        "radio": "5g-low",
+        "inferences": 1000,
         "held": {"manifest": DIGEST, "configuration": 3},
     }
     request = Request.from_json(data)
@@ -37,6 +49,13 @@ def test_nothing_is_needed_and_null_is_nothing() -> None:
     assert Request.from_json({}) == Request()
     assert Request.from_json(dict.fromkeys(Request().__slots__)) == Request()
     assert Request().to_json() == {}
+
+
+@pytest.mark.parametrize("value", ["", "LTE", "6g", 5, ["lte"], {}, "x" * 10_000])
+def test_a_radio_is_one_of_those_with_figures(value: Any) -> None:
+    with pytest.raises(RequestError, match=r"^radio: must be one of lte, 5g-low") as caught:
+        Request.from_json({"radio": value})
+    assert len(str(caught.value)) < 200
 
 
 def test_a_whole_number_may_be_written_as_a_float() -> None:

@@ -12,6 +12,7 @@ from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Held, Overhead, PlanTable, Request, RequestError, make_plan
+from accordion.planning.energy import ladder_j, radio, transfer_j
 
 Version = tuple[Manifest, Ladder]
 Maker = Callable[..., Version]
@@ -99,13 +100,46 @@ def test_max_macs(version: Maker) -> None:
     assert plan(version(SIZES, QUALITIES), max_macs=2999).configuration == 1
 
 
-def test_energy_needs_figures(version: Maker) -> None:
-    with pytest.raises(RequestError, match=r"^max_energy_j: .*no energy figures"):
-        plan(version(SIZES, QUALITIES), max_energy_j=1.0)
-    made = version(SIZES, QUALITIES, extras=[{"energy_j": 1}, {"energy_j": 2.5}, {"energy_j": 4}])
-    assert plan(made, max_energy_j=3.0).configuration == 1
-    with pytest.raises(RequestError, match=r"^max_energy_j: "):
-        plan(version(SIZES, QUALITIES, extras=[{"energy_j": 1}, {}, {"energy_j": True}]), max_energy_j=3.0)
+def test_energy_that_the_ladder_states_counts_for_inference(version: Maker) -> None:
+    made = version(SIZES, QUALITIES, extras=[{"energy_j": 1}, {"energy_j": {"value": 2.5, "low": 2, "high": 3}}, {"energy_j": 4}])
+    assert plan(made, max_energy_j=3.0, radio="none").configuration == 1
+    assert plan(made, max_energy_j=3.0, radio="none", inferences=2).configuration == 0
+    assert plan(made, max_energy_j=7.0, radio="none", inferences=2).expected_j == pytest.approx(5.0)
+    with pytest.raises(UnmeetableError) as caught:
+        plan(made, max_energy_j=0.9, radio="none")
+    assert caught.value.limit == "max_energy_j"
+    assert caught.value.nearest is not None
+    assert caught.value.nearest["expected_j"] == 1.0
+
+
+def test_energy_counts_what_is_sent_at_the_links_rate(version: Maker) -> None:
+    manifest, ladder = version(SIZES, QUALITIES)
+    answer = plan((manifest, ladder), max_energy_j=100.0, throughput_bps=1e6)
+    inference = ladder_j(ladder)[2].value
+    assert answer.configuration == 2
+    assert answer.expected_j == pytest.approx(transfer_j(radio("lte"), 6100 + manifest.size, answer.expected_s).value + inference)
+    upgrade = plan((manifest, ladder), max_energy_j=100.0, throughput_bps=1e6, held=Held(manifest.digest, 1))
+    assert upgrade.expected_j == pytest.approx(transfer_j(radio("lte"), 3000, 3000 * 8 / 1e6).value + inference)
+    kept = plan((manifest, ladder), max_energy_j=100.0, held=Held(manifest.digest, 2))
+    assert kept.expected_j == pytest.approx(inference)
+    assert plan((manifest, ladder)).expected_j is None
+
+
+def test_a_slower_link_never_plans_more_within_the_same_energy(version: Maker) -> None:
+    made = version(SIZES, QUALITIES)
+    whole = plan(made, max_energy_j=1e3, throughput_bps=1e6).expected_j
+    assert whole is not None
+    planned = [plan(made, max_energy_j=whole, throughput_bps=rate).configuration for rate in (0.5e6, 0.8e6, 1e6, 2e6)]
+    assert planned == sorted(planned)
+    assert planned[0] < planned[2] == 2
+
+
+@pytest.mark.parametrize(
+    "energy", [True, "1", -1, None, [1], {"value": 1}, {"value": 3, "low": 1, "high": 2}, 1e300, {"value": []}]
+)
+def test_energy_that_makes_no_sense_is_as_none(version: Maker, energy: object) -> None:
+    made = version(SIZES, QUALITIES, extras=[{"energy_j": 1}, {"energy_j": energy, "arithmetic": ["int8"]}, {"energy_j": 3}])
+    assert ladder_j(made[1]) == ladder_j(version(SIZES, QUALITIES)[1])
 
 
 def test_max_bytes_bounds_what_is_sent(version: Maker) -> None:

@@ -19,6 +19,7 @@ from accordion.cli import (
     package,
     picture,
     plan,
+    policy,
     profile,
     pull,
     push,
@@ -39,6 +40,7 @@ INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 # In the order in which the data flows, and so in `accordion --help`.
 COMMANDS = (
+    policy,
     train,
     calibrate,
     profile,

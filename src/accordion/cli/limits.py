@@ -22,7 +22,9 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--min-quality", type=options.number, metavar="Q", help="at least this good, in the metric's unit: 0.9")
     group.add_argument("--max-bytes", type=options.data, metavar="SIZE", help="send no more than this: 10MB")
     group.add_argument("--max-macs", type=options.count, metavar="N", help="multiply-accumulates for one input: 50e6")
-    group.add_argument("--max-energy", type=options.number, metavar="JOULES", help="where the ladder has energy figures")
+    group.add_argument("--max-energy", type=options.number, metavar="JOULES", help="for receiving and for --inferences: 2.5")
+    group.add_argument("--radio", metavar="NAME", help="what receives: lte (the default), 5g-low, 5g-mid, 5g-mmwave, wifi or none")
+    group.add_argument("--inferences", type=options.count, metavar="N", help="how many inferences --max-energy is to last for (1)")
     group.add_argument(
         "--confidence",
         type=options.fraction,
@@ -69,6 +71,8 @@ def request_from(arguments: argparse.Namespace, *, reference: str | None = None,
         max_bytes=arguments.max_bytes,
         max_macs=arguments.max_macs,
         max_energy_j=arguments.max_energy,
+        radio=arguments.radio,
+        inferences=arguments.inferences,
         held=held,
         prefer=arguments.prefer,
     )

@@ -39,10 +39,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     plan = make(arguments)
     whole = f" of {format_bytes(plan.bytes_total)}" if plan.bytes_total != plan.bytes_to_send else ""
     expected = "it is unknown when" if plan.expected_s >= NEVER_S else format_seconds(plan.expected_s)
+    joules = "" if plan.expected_j is None else f", {plan.expected_j:.3g} J"
     promised = "" if plan.promised is None else f", in time with probability {plan.promised:g}"
     lines = [
         f"configuration {plan.configuration} of {plan.name}: {quality_text(plan.quality)}",
-        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected} expected{promised}",
+        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected}{joules} expected{promised}",
         plan.manifest,
     ]
     context.console.result(plan.to_json(), lines)

@@ -25,6 +25,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", help="test (the default), or validation while something is still being chosen")
     parser.add_argument("--samples", type=options.count, metavar="N", help="measure the quality on so many pictures only")
     parser.add_argument("--no-latency", action="store_true", help="do not time the configurations on this machine")
+    parser.add_argument(
+        "--energy", action="store_true", help="measure joules for one picture, where the machine counts them (RAPL)"
+    )
     return parser
 
 
@@ -37,6 +40,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         arguments.run,
         split=arguments.split,
         device_latency=not arguments.no_latency,
+        energy=arguments.energy,
         limit=arguments.samples,
         progress=context.console.progress,
     )

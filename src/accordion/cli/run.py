@@ -26,6 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="FILE, or NAME=FILE where the network has several inputs")
     parser.add_argument("--configuration", type=options.index, metavar="K", help="this configuration")
     parser.add_argument("--max-macs", type=options.count, metavar="M", help="the best within so many multiply-accumulates: 50e6")
+    parser.add_argument("--max-energy", type=options.number, metavar="JOULES", help="the best within so many joules: 2e-3")
     return parser
 
 
@@ -36,10 +37,13 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     from accordion.cli.inputs import read_inputs
     from accordion.device import Model
 
-    if arguments.configuration is not None and arguments.max_macs is not None:
-        raise UsageError("--configuration names what runs: leave --max-macs out")
+    for option, bound in (("--max-macs", arguments.max_macs), ("--max-energy", arguments.max_energy)):
+        if arguments.configuration is not None and bound is not None:
+            raise UsageError(f"--configuration names what runs: leave {option} out")
+    if arguments.max_energy is not None and arguments.max_energy <= 0:
+        raise UsageError(f"--max-energy {arguments.max_energy:g} is no amount of energy: it must be more than nothing")
     with Model.open(arguments.model) as model:
-        k = model.choose(arguments.configuration, max_macs=arguments.max_macs)
+        k = model.choose(arguments.configuration, max_macs=arguments.max_macs, max_energy_j=arguments.max_energy)
         arrays = read_inputs(arguments.inputs, model.ladder.inputs_of(k))
         k = model.prepare(k)
         began = time.perf_counter()

@@ -28,6 +28,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--capacity", type=options.bits_per_second, metavar="RATE", help="what the line carries: near it, plans save bytes (1Gbps)"
     )
+    parser.add_argument(
+        "--request-log", type=Path, metavar="FILE", help="append each plan request, with nothing that identifies a device"
+    )
+    parser.add_argument(
+        "--request-log-size", type=options.data, metavar="SIZE", help="how long that file may become; one older is kept (64MiB)"
+    )
     return parser
 
 
@@ -35,6 +41,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Serves. With --json, the document on standard output says the URL as soon as the endpoint answers."""
     with extra("endpoint"):
         from accordion.endpoint import serve
+        from accordion.endpoint.request_log import LOG_BYTES
 
     def ready(url: str) -> None:
         context.console.progress(f"serving at {url}")
@@ -48,5 +55,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         workers=arguments.workers,
         capacity_bps=arguments.capacity,
         on_ready=ready,
+        request_log=arguments.request_log,
+        request_log_bytes=arguments.request_log_size or LOG_BYTES,
     )
     return 0

@@ -47,7 +47,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "grid:N1,N2,N3: all configurations from N1,N2,N3 blocks up, only to find an order with",
     )
     group.add_argument(
-        "--policy", default="CoML-05", help="uniform, full, CoML-05, CoML-03, BlockCoML-05, BlockCoML-03 or a JSON file (CoML-05)"
+        "--policy",
+        default="CoML-05",
+        help="uniform, full, CoML-05, CoML-03, BlockCoML-05, BlockCoML-03, a JSON file (see accordion policy) or guarantee:FILE "
+        "(CoML-05)",
     )
     group.add_argument("--objective", help="sampled, joint, stratified or sandwich: which of them each step runs")
     group.add_argument(
@@ -111,6 +114,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with extra("train"):
         from accordion.elastic import OrderTable
         from accordion.training import TrainingConfig, train
+        from accordion.training.report import report_table
 
     config = TrainingConfig(
         dataset=arguments.dataset,
@@ -129,10 +133,13 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     run = arguments.out or Path("runs") / f"{arguments.network}-{arguments.dataset}"
     found = train(config, run, accelerator=arguments.accelerator, progress=context.console.progress, max_seconds=arguments.max_time)
     document = {"run": str(run), "validation_errors": list(found.errors), "seconds": found.seconds}
+    if found.report is not None:
+        document["report"] = found.report
     next_command = f"accordion order {run} -o ORDER.json" if config.explores else f"accordion profile {run}"
     lines = [
         f"trained {found.trained} configurations in {run}",
         f"validation error: smallest {found.errors[0]:.2%}, complete {found.errors[-1]:.2%}",
+        *([] if found.report is None else report_table(found.report)),
         f"next: {next_command}",
     ]
     context.console.result(document, lines)
@@ -161,7 +168,8 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         label_smoothing=arguments.label_smoothing,
         smooth_all=arguments.smooth_all,
         zero_init_last_norm=arguments.zero_init,
-        objective=arguments.objective,
+        # A guarantee adapts by what one drawn configuration tells.
+        objective=arguments.objective or ("sampled" if arguments.policy.startswith("guarantee:") else None),
         draws=arguments.draws,
         balance=arguments.balance,
         distill=arguments.distill,

@@ -43,6 +43,13 @@ class Split:
         """The rows named, as a split of their own."""
         return Split(self.x[rows], self.y[rows])
 
+    def halves(self) -> tuple[Split, Split]:
+        """The rows of each class by turns, the same each time: what is adapted to one half was not fitted to the other."""
+        first = np.zeros(len(self), dtype=bool)
+        for label in np.unique(self.y):
+            first[np.flatnonzero(self.y == label)[::2]] = True
+        return self.take(np.flatnonzero(first)), self.take(np.flatnonzero(~first))
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

@@ -15,6 +15,7 @@ from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
 from accordion.errors import AccordionError, ContentError, DigestError, FormatError, UnmeetableError, UsageError
+from accordion.planning.energy import ladder_j
 
 if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
     import onnxruntime
@@ -81,8 +82,10 @@ class Model:
             self._sessions = {k: s for k, s in self._sessions.items() if complete is not None and k <= complete}
         return complete
 
-    def choose(self, configuration: int | None = None, *, max_macs: int | None = None) -> int:
-        """The configuration that would run: the one asked for, else the best complete one within `max_macs`.
+    def choose(self, configuration: int | None = None, *, max_macs: int | None = None, max_energy_j: float | None = None) -> int:
+        """The configuration that would run: the one asked for, else the best complete one within `max_macs` and `max_energy_j`.
+
+        `max_energy_j` bounds the joules of one inference, as `accordion.planning.energy.ladder_j` has them.
 
         Raises:
             UsageError: there is no such configuration.
@@ -101,16 +104,32 @@ class Model:
                 )
             return configuration
         rungs = self.ladder.configurations[: complete + 1]
+        if max_macs is None and max_energy_j is None:
+            return complete
         fitting = [rung for rung in rungs if max_macs is None or rung.macs <= max_macs]
         if not fitting:
             least = min(rung.macs for rung in rungs)
             raise UnmeetableError(
                 f"no configuration here runs in {max_macs} multiply-accumulates: the least is {least}", limit="max_macs"
             )
-        return max(fitting, key=lambda rung: rung.index).index if max_macs is None else _best(fitting)
+        if max_energy_j is not None:
+            joules = ladder_j(self.ladder)
+            frugal = [rung for rung in fitting if joules[rung.index].value <= max_energy_j]
+            if not frugal:
+                needed = min(joules[rung.index].value for rung in fitting)
+                raise UnmeetableError(
+                    f"no configuration here runs with {max_energy_j:g} J: the least is {needed:.3g} J", limit="max_energy_j"
+                )
+            fitting = frugal
+        return _best(fitting)
 
     def run(
-        self, inputs: Mapping[str, Array] | Array, configuration: int | None = None, *, max_macs: int | None = None
+        self,
+        inputs: Mapping[str, Array] | Array,
+        configuration: int | None = None,
+        *,
+        max_macs: int | None = None,
+        max_energy_j: float | None = None,
     ) -> dict[str, Array]:
         """The outputs by name, of the configuration that `choose` names. A single array is the first input.
 
@@ -118,7 +137,7 @@ class Model:
             ContentError: a file is not what was fetched; it does not run.
             UsageError: the inputs don't fit.
         """
-        k, session = self._prepared(configuration, max_macs)
+        k, session = self._prepared(configuration, max_macs, max_energy_j)
         specs = self.ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
         names = [output.name for output in session.get_outputs()]
@@ -128,23 +147,25 @@ class Model:
             raise UsageError(f"configuration {k} can't take these inputs: {_first_line(error)}") from error
         return dict(zip(names, found, strict=True))
 
-    def prepare(self, configuration: int | None = None, *, max_macs: int | None = None) -> int:
+    def prepare(self, configuration: int | None = None, *, max_macs: int | None = None, max_energy_j: float | None = None) -> int:
         """As `choose`, with the session made, so that the next `run` takes no longer than inference does.
 
         Where another process has meanwhile put another version in this one's place, or shed of it, it goes on with what is there.
         """
-        return self._prepared(configuration, max_macs)[0]
+        return self._prepared(configuration, max_macs, max_energy_j)[0]
 
-    def _prepared(self, configuration: int | None, max_macs: int | None) -> tuple[int, onnxruntime.InferenceSession]:
+    def _prepared(
+        self, configuration: int | None, max_macs: int | None, max_energy_j: float | None
+    ) -> tuple[int, onnxruntime.InferenceSession]:
         for _ in range(CHANGES):
-            k = self.choose(configuration, max_macs=max_macs)
+            k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
             try:
                 return k, self.session(k)
             except ContentError:
                 if Store.open(self.path).state == self._store.state:
                     raise
                 self.refresh()
-        k = self.choose(configuration, max_macs=max_macs)
+        k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
         return k, self.session(k)
 
     def session(self, k: int) -> onnxruntime.InferenceSession:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -20,6 +21,7 @@ from accordion.endpoint.openapi import openapi
 from accordion.endpoint.planner import BODY_TIMEOUT_S, MAX_BODY_BYTES, Planner
 from accordion.endpoint.registry import Registry
 from accordion.endpoint.replies import json_reply, problem
+from accordion.endpoint.request_log import LOG_BYTES, RequestLog
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
 __all__ = ["create_app"]
@@ -34,6 +36,8 @@ def create_app(
     max_plan_bytes: int = MAX_BODY_BYTES,
     plan_timeout_s: float = BODY_TIMEOUT_S,
     rescan_s: float = RESCAN_S,
+    request_log: Path | str | None = None,
+    request_log_bytes: int = LOG_BYTES,
 ) -> ASGIApp:
     """An application over the packages in `directories`; any ASGI server can run it.
 
@@ -45,13 +49,19 @@ def create_app(
         max_plan_bytes: how long a plan request may be.
         plan_timeout_s: how long its body may take to arrive, in seconds.
         rescan_s: how old the list of packages may be, in seconds, when an unknown name or the list is asked for.
+        request_log: a file to which each plan request is appended, with nothing that identifies a device.
+        request_log_bytes: how long that file may become; one older file of that length is kept.
 
     Raises:
-        UsageError: a directory is missing or holds no package, or two names are equal.
+        UsageError: a directory is missing or holds no package, or two names are equal, or the log can't be a file.
+        StorageError: the log can't be written.
         FormatError: not one package can be served.
     """
     catalog = Catalog(directories, rescan_s=rescan_s)
     metrics, load = Metrics(), Load(capacity_bps)
+    log = None
+    if request_log is not None:
+        log = RequestLog(Path(request_log), max_bytes=request_log_bytes, dropped=metrics.unlogged.inc)
     planner = Planner(
         metrics,
         default_throughput_bps=default_throughput_bps,
@@ -59,6 +69,7 @@ def create_app(
         load=load,
         max_body_bytes=max_plan_bytes,
         body_timeout_s=plan_timeout_s,
+        log=log,
     )
     registry = Registry(catalog, planner)
 
@@ -86,6 +97,12 @@ def create_app(
         _note(request, "openapi")
         return json_reply(openapi())
 
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        if log is not None:
+            await asyncio.to_thread(log.close)
+
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
@@ -94,6 +111,7 @@ def create_app(
             Route("/v2", registry),
             Route("/v2/{rest:path}", registry),
         ],
+        lifespan=lifespan,
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False

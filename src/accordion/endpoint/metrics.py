@@ -36,6 +36,7 @@ class Metrics:
         )
         self.underway = Gauge("accordion_http_requests_underway", "Requests being answered.", registry=self.registry)
         self.plans = Counter("accordion_plans", "Plan requests by outcome.", ["outcome"], registry=self.registry)
+        self.unlogged = Counter("accordion_request_log_dropped_lines", "Plan requests that the log missed.", registry=self.registry)
         self.packages = Gauge("accordion_packages", "Packages that are served.", registry=self.registry)
         self.problems = Gauge("accordion_package_problems", "Packages of which something can't be served.", registry=self.registry)
 

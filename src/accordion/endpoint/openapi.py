@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from accordion.planning.energy_figures import DEFAULT_RADIO, RADIOS
+
 __all__ = ["openapi"]
 
 _DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
@@ -44,7 +46,13 @@ _SCHEMAS: dict[str, Any] = {
             },
             "max_bytes": {"type": ["integer", "null"], "minimum": 1, "description": "Bytes of layers that may be sent."},
             "max_macs": {"type": ["integer", "null"], "minimum": 1, "description": "Multiply-accumulates for one input."},
-            "max_energy_j": {**_POSITIVE, "description": "Joules; for packages whose ladder has energy figures."},
+            "max_energy_j": {**_POSITIVE, "description": "Joules for receiving what is sent and for the inferences."},
+            "radio": {
+                "type": ["string", "null"],
+                "enum": [*RADIOS, None],
+                "description": f"What receives, where energy is bounded; left out: {DEFAULT_RADIO}. none: only inference counts.",
+            },
+            "inferences": {"type": ["integer", "null"], "minimum": 1, "description": "How many the energy is for; left out: 1."},
             "held": {
                 "type": ["object", "null"],
                 "description": "What the device has: every layer of one configuration of one version.",
@@ -131,6 +139,7 @@ _SCHEMAS: dict[str, Any] = {
             "bytes_to_send": {"type": "integer", "minimum": 0, "description": "Bytes of the layers that the device lacks."},
             "bytes_total": {"type": "integer", "minimum": 0, "description": "Bytes of all layers of the configuration."},
             "expected_s": {"type": "number", "minimum": 0, "description": "Round trips, manifest and layers."},
+            "expected_j": {"type": "number", "minimum": 0, "description": "Joules, where the request bounds them."},
             "ranges": {
                 "type": "array",
                 "description": "[start, end] in the stream, both inclusive.",

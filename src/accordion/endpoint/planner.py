@@ -18,6 +18,7 @@ from accordion.endpoint.load import Load
 from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.package import Snapshot, Version
 from accordion.endpoint.replies import json_reply, problem
+from accordion.endpoint.request_log import RequestLog
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Overhead, Request, RequestError
 from accordion.planning.choice import choose, relatives
@@ -46,6 +47,7 @@ class Planner:
         load: Load | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         body_timeout_s: float = BODY_TIMEOUT_S,
+        log: RequestLog | None = None,
     ) -> None:
         self._metrics = metrics
         self._default_bps = default_throughput_bps
@@ -53,6 +55,7 @@ class Planner:
         self._load = load or Load()
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._log = log
 
     async def reply(self, name: str, snapshot: Snapshot, http: HttpRequest) -> Response:
         """The plan, or a problem that says why there is none."""
@@ -76,8 +79,12 @@ class Planner:
             return problem(422, "invalid", str(error), field=error.field)
         except UnmeetableError as error:
             self._metrics.plan("unmeetable")
+            if self._log is not None:
+                self._log.note(name, version.manifest.digest, request, None, error.limit)
             return problem(409, "unmeetable", str(error), limit=error.limit, nearest=error.nearest)
         self._metrics.plan("planned")
+        if self._log is not None:
+            self._log.note(name, plan.manifest, request, plan)
         value = plan.to_json()
         if request.throughput_bps is None and request.link is None:
             value["assumed_throughput_bps"] = throughput

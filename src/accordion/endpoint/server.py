@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from accordion.endpoint.app import create_app
 from accordion.endpoint.catalog import Catalog
+from accordion.endpoint.request_log import check as check_log
 from accordion.errors import AccordionError, UsageError
 
 __all__ = ["serve"]
@@ -62,6 +63,8 @@ def serve(
     if capacity_bps is not None:
         limits = {**limits, "capacity_bps": capacity_bps / workers}
     Catalog(directories)  # says here, once, what is wrong; the workers make their own
+    if (log := limits.get("request_log")) is not None:
+        check_log(Path(log))
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from accordion.artifact.digest import is_digest
 from accordion.artifact.manifest import Descriptor
@@ -20,6 +20,7 @@ class Plan:
 
     `bytes_to_send` counts the layers that the device lacks, `bytes_total` all that the configuration needs, so their difference is
     what the device has already. `expected_s` is the time from the request to the last byte: round trips, manifest and layers.
+    `expected_j` are the joules of receiving and of the request's inferences, where it bounds them.
     `promised` is the probability of its arrival by the deadline under the link that the request described; None without one.
     `ranges` are [start, end] in the stream of `manifest`, both inclusive, in order, not touching; `layers` are what they hold.
     """
@@ -33,6 +34,7 @@ class Plan:
     expected_s: float
     ranges: tuple[tuple[int, int], ...]
     layers: tuple[Descriptor, ...]
+    expected_j: float | None = None
     promised: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +50,7 @@ class Plan:
             "ranges": [[start, end] for start, end in self.ranges],
             "layers": [{"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type} for layer in self.layers],
         }
-        return made if self.promised is None else {**made, "promised": self.promised}
+        return made | {name: value for name in ("promised", "expected_j") if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
@@ -64,8 +66,10 @@ class Plan:
             raise FormatError("the plan: 'name' is not a text")
         if not is_digest(manifest):
             raise FormatError("the plan: 'manifest' is not a digest")
-        if isinstance(expected_s, bool) or not isinstance(expected_s, int | float) or not 0 <= expected_s < float("inf"):
+        if not _is_amount(expected_s):
             raise FormatError("the plan: 'expected_s' is not a number of seconds")
+        if (expected_j := data.get("expected_j")) is not None and not _is_amount(expected_j):
+            raise FormatError("the plan: 'expected_j' is not a number of joules")
         promised = data.get("promised")
         if promised is not None and (isinstance(promised, bool) or not isinstance(promised, int | float) or not 0 <= promised <= 1):
             raise FormatError("the plan: 'promised' is not a probability")
@@ -76,9 +80,10 @@ class Plan:
             quality=Quality.from_json(data.get("quality"), "the plan: quality"),
             bytes_to_send=_whole(data.get("bytes_to_send"), "bytes_to_send"),
             bytes_total=_whole(data.get("bytes_total"), "bytes_total"),
-            expected_s=float(expected_s),
+            expected_s=float(cast(float, expected_s)),
             ranges=_ranges(data.get("ranges")),
             layers=_layers(data.get("layers")),
+            expected_j=None if expected_j is None else float(expected_j),
             promised=None if promised is None else float(promised),
         )
         asked = sum(end - start + 1 for start, end in made.ranges)
@@ -89,6 +94,10 @@ class Plan:
                 f"{asked} in its ranges, {listed} in its layers"
             )
         return made
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e300
 
 
 def _whole(value: object, name: str) -> int:

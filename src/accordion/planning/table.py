@@ -1,4 +1,8 @@
-"""Choosing a configuration: what each would cost to send, which limits it keeps, and which of those left is best."""
+"""Choosing a configuration: what each would cost to send, which limits it keeps, and which of those left is best.
+
+Where energy is bounded or scarce, a configuration costs what `energy` says of receiving it in the time expected, and of its
+inferences.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.artifact.quality import Quality
 from accordion.errors import UnmeetableError
 from accordion.planning.arrival import DEFAULT_THROUGHPUT_BPS, STANDARD_OVERHEAD, Arrival, Overhead
+from accordion.planning.energy import ladder_j, radio
+from accordion.planning.energy_figures import DEFAULT_RADIO
 from accordion.planning.plan import Plan
 from accordion.planning.request import Held, Request, RequestError
 
@@ -44,7 +50,7 @@ class PlanTable:
         self._layers = [rung.layers for rung in rungs]
         self._bytes = [rung.bytes for rung in rungs]
         self._macs = [rung.macs for rung in rungs]
-        self._energy = _energies(ladder)
+        self._inference_j = [joules.value for joules in ladder_j(ladder)]
         # As "badness", so that every limit is an upper one.
         self._badness = [-sign * rung.quality.value for rung in rungs]
         self._cautious_badness = [-sign * rung.quality.interval[worse_end] for rung in rungs]
@@ -84,7 +90,9 @@ class PlanTable:
         arrival = Arrival.of(
             request, ends, fixed_bytes=fixed_bytes, overhead=overhead, default_throughput_bps=default_throughput_bps
         )
-        limits = self._limits(request, arrival, ends)
+        counted = request.max_energy_j is not None or request.prefer == "energy"
+        energies = self._energies(request, ends, fixed_bytes, arrival.expected) if counted else None
+        limits = self._limits(request, arrival, ends, energies)
         fitting: Sequence[int] = range(len(ends))
         for limit in limits:
             bound, costs = limit.bound, limit.costs
@@ -93,7 +101,9 @@ class PlanTable:
         fewest = len(limits) == 1 and limits[0].field == "min_quality"
         order: tuple[Sequence[float], ...] = (ends, self._badness) if fewest else (self._badness, ends)
         if request.prefer is not None:
-            scarce = self._scarce(request.prefer, ends)
+            scarce: Sequence[float] = ends if request.prefer == "bytes" else self._macs
+            if request.prefer == "energy" and energies is not None:
+                scarce = energies
             if fitting and not fewest:
                 fitting = self._as_good(fitting, at_least)
             order = (scarce, *order)
@@ -119,6 +129,7 @@ class PlanTable:
                 ranges=ranges,
                 layers=layers,
                 promised=arrival.promised(ends[k]),
+                expected_j=None if energies is None else energies[k],
             )
 
         if fitting:
@@ -178,14 +189,18 @@ class PlanTable:
 
     def scarce(self, plan: Plan, prefer: str) -> float:
         """What a plan of this version needs of what is preferred."""
-        return self._scarce(prefer, [plan.bytes_to_send] * len(self))[plan.configuration]
-
-    def _scarce(self, prefer: str, ends: Sequence[int]) -> Sequence[float]:
         if prefer == "energy":
-            if self._energy is None:
-                raise RequestError("prefer", "this version has no energy figures (no 'energy_j' in every rung of its ladder)")
-            return self._energy
-        return ends if prefer == "bytes" else self._macs
+            return plan.expected_j or 0.0
+        return plan.bytes_to_send if prefer == "bytes" else self._macs[plan.configuration]
+
+    def _energies(self, request: Request, ends: Sequence[int], fixed_bytes: int, expected: Sequence[float]) -> list[float]:
+        """Joules for each configuration: receiving what the device lacks, and the inferences. Nothing to send costs nothing."""
+        receiver, times = radio(request.radio or DEFAULT_RADIO), request.inferences or 1
+        base_w, byte_j = receiver.base_w.value, 8 * receiver.bit_j.value
+        return [
+            (seconds * base_w + (count + fixed_bytes) * byte_j if count else 0.0) + times * joules
+            for count, seconds, joules in zip(ends, expected, self._inference_j, strict=True)
+        ]
 
     def _as_good(self, fitting: Sequence[int], at_least: Quality | None) -> Sequence[int]:
         """Those whose quality lies within the interval of the best, as it was measured, or beyond it."""
@@ -195,7 +210,7 @@ class PlanTable:
             bound = min(bound, -self._sign * at_least.interval[0 if self._sign > 0 else 1])
         return [k for k in fitting if self._badness[k] <= bound] or [best]
 
-    def _limits(self, request: Request, arrival: Arrival, ends: Sequence[int]) -> list[_Limit]:
+    def _limits(self, request: Request, arrival: Arrival, ends: Sequence[int], energies: Sequence[float] | None) -> list[_Limit]:
         """The limits given, in the order in which they are blamed: what gives way first stands first."""
         limits = []
         if (wanted := request.min_quality) is not None:
@@ -211,20 +226,9 @@ class PlanTable:
             limits.append(_Limit("max_bytes", ends, request.max_bytes, f"{request.max_bytes} bytes to send"))
         if request.max_macs is not None:
             limits.append(_Limit("max_macs", self._macs, request.max_macs, f"{request.max_macs} multiply-accumulates"))
-        if request.max_energy_j is not None:
-            if self._energy is None:
-                raise RequestError(
-                    "max_energy_j", "this version has no energy figures (no 'energy_j' in every configuration of its ladder)"
-                )
-            limits.append(_Limit("max_energy_j", self._energy, request.max_energy_j, f"{request.max_energy_j:g} J"))
+        if request.max_energy_j is not None and energies is not None:
+            limits.append(_Limit("max_energy_j", energies, request.max_energy_j, f"{request.max_energy_j:g} J"))
         return limits
-
-
-def _energies(ladder: Ladder) -> list[float] | None:
-    """Joules for each configuration, where all of them say so in their `energy_j`."""
-    found = [rung.extra.get("energy_j") for rung in ladder.configurations]
-    numbers = [float(one) for one in found if isinstance(one, int | float) and not isinstance(one, bool) and one >= 0]
-    return numbers if len(numbers) == len(found) else None
 
 
 def _check_held(held: Held, count: int) -> None:

@@ -1,6 +1,7 @@
 """From a trained run to its ladder: quality with an exact interval, parameters, multiply-accumulates, latency."""
 
 from accordion.profiling.cost import count_macs, count_parameters
+from accordion.profiling.energy_meter import Meter, NoMeterError, open_meter, per_inference
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 from accordion.profiling.interval import CLOPPER_PEARSON, clopper_pearson
 from accordion.profiling.latency import Latency, measure
@@ -15,6 +16,8 @@ __all__ = [
     "OUTPUT_NAME",
     "Latency",
     "Lattice",
+    "Meter",
+    "NoMeterError",
     "Profile",
     "best_path",
     "clopper_pearson",
@@ -26,6 +29,8 @@ __all__ = [
     "measure_lattice",
     "one_thread",
     "parse_objective",
+    "open_meter",
+    "per_inference",
     "profile",
     "value_of",
 ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accordion.errors import FormatError
 
-__all__ = ["Latency", "measure"]
+__all__ = ["Latency", "load_session", "machine_name", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,7 @@ def measure(
     Stops after `runs` inferences, or once `budget_s` has passed and at least five are done. One thread by default: figures of
     several threads depend on what else the machine does.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        raise FormatError(f"ONNX Runtime can't load the model: {str(error).splitlines()[0]}") from error
+    session = load_session(model, threads)
     for _ in range(warmup):
         session.run(None, dict(feeds))
     seconds: list[float] = []
@@ -77,6 +69,19 @@ def measure(
         seconds.append(time.perf_counter() - start)
     low, median, high = (float(value) for value in np.quantile(seconds, (0.1, 0.5, 0.9)))
     return Latency(median, low, high, len(seconds), threads, machine_name(), f"onnxruntime {onnxruntime.__version__} CPU")
+
+
+def load_session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """`model` (a path, or bytes with the weights inside) in ONNX Runtime on the CPU. FormatError if it can't be loaded."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise FormatError(f"ONNX Runtime can't load the model: {str(error).splitlines()[0]}") from error
 
 
 def machine_name() -> str:

@@ -19,6 +19,7 @@ from accordion.data import Dataset, Split
 from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import UsageError
 from accordion.profiling.cost import count_macs, count_parameters
+from accordion.profiling.energy_meter import Meter, NoMeterError, open_meter, per_inference
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 from accordion.profiling.latency import Latency, measure
 from accordion.profiling.quality import accuracy_by_class, quality_fields
@@ -47,19 +48,27 @@ def profile(
     *,
     split: str = "test",
     device_latency: bool = True,
+    energy: bool = False,
     limit: int | None = None,
     progress: Progress = lambda line: None,
 ) -> Profile:
     """Measures every configuration of the finished training in `run` and writes what it found there.
 
     Quality is measured on `split` (`test`, or `validation` as long as something is still being chosen), on `limit` pictures evenly
-    taken from it if given. `device_latency` times one picture in ONNX Runtime, one thread, on this machine.
+    taken from it if given. `device_latency` times one picture in ONNX Runtime, one thread, on this machine; `energy` counts its
+    joules, where the machine shows them (`progress` hears it if not).
 
     Writes `ladder.json` (for the packager), `profile.json` (accuracy by class) and `correct.npz` (bits [K, n], packed along n).
     """
     _, network, dataset = load_run(run)
     pictures = _rows(dataset, split, limit)
-    found = measure_ladder(network, dataset, pictures, split=split, device_latency=device_latency, progress=progress)
+    meter = None
+    if energy:
+        try:
+            meter = open_meter()
+        except NoMeterError as error:
+            progress(f"energy is not measured: {error}")
+    found = measure_ladder(network, dataset, pictures, split=split, device_latency=device_latency, meter=meter, progress=progress)
     write_file(run / "ladder.json", _json(found.ladder))
     details = {
         "schema_version": SCHEMA_VERSION,
@@ -82,6 +91,7 @@ def measure_ladder(
     *,
     split: str,
     device_latency: bool,
+    meter: Meter | None = None,
     progress: Progress = lambda line: None,
 ) -> Profile:
     """What `profile` does, from values to values; `pictures` are rows of the split called `split`."""
@@ -113,6 +123,9 @@ def measure_ladder(
             latency = _latency(module, example)
             fields["latency_s"] = latency.to_json()
             progress(f"configuration {k} of {len(ks) - 1}: {latency.median * 1e3:.2f} ms")
+        if meter is not None:
+            fields["energy_j"] = per_inference(_exported(module, example), {INPUT_NAME: example.numpy()}, meter)
+            progress(f"configuration {k} of {len(ks) - 1}: {fields['energy_j']['value']:.3g} J")
         configurations.append(fields)
     ladder = {
         "schema_version": SCHEMA_VERSION,
@@ -145,8 +158,11 @@ def output_fields(classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _latency(module: nn.Module, example: Tensor) -> Latency:
-    model = export_onnx(module, example.repeat(2, *(1 for _ in example.shape[1:])))
-    return measure(model, {INPUT_NAME: example.numpy()})
+    return measure(_exported(module, example), {INPUT_NAME: example.numpy()})
+
+
+def _exported(module: nn.Module, example: Tensor) -> bytes:
+    return export_onnx(module, example.repeat(2, *(1 for _ in example.shape[1:])))
 
 
 def _rows(dataset: Dataset, split: str, limit: int | None) -> Split:

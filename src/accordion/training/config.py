@@ -11,6 +11,7 @@ from accordion.data import Dataset
 from accordion.elastic import CifarResNet, ElasticNetwork, Order, OrderTable, by_name
 from accordion.errors import FormatError, UsageError
 from accordion.training import policies
+from accordion.training.guarantee import PREFIX, Guarantee, from_guarantee_file
 from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
 
@@ -25,7 +26,8 @@ class TrainingConfig:
 
     `network` is `resnet<depth>` (depth 6n+2) or `resnet<n1>-<n2>-<n3>` (blocks by stage); `width` the channels of its first stage
     (16 in the paper); `order` is `right-to-left`, `blockwise`, an order given as data, or `grid` (see `accordion.elastic.grid`),
-    which trains a network over all configurations to find an order with; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
+    which trains a network over all configurations to find an order with; `policy` a name from `policies.POLICY_NAMES`, a JSON
+    file, explicit probabilities, or `guarantee:` and the file of one (see `accordion.training.guarantee`).
     `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
     finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
 
@@ -81,9 +83,21 @@ class TrainingConfig:
             if len(self.policy) != k:
                 raise UsageError(f"policy {self.policy.name!r} is for {len(self.policy)} configurations, the network has {k}")
             return self.policy
+        if self.policy.startswith(PREFIX):
+            return policies.uniform(k)
         if self.policy.endswith(".json"):
             return policies.from_file(Path(self.policy), k)
         return policies.named(self.policy, k)
+
+    def guarantee_for(self, k: int) -> Guarantee | None:
+        """The guarantee that the policy `guarantee:FILE` asks for, over `k` configurations; None with any other policy."""
+        if isinstance(self.policy, Policy) or not self.policy.startswith(PREFIX):
+            return None
+        if self.recipe.objective != "sampled":
+            raise UsageError(
+                f"a guarantee chooses one configuration a step: the objective must be sampled, not {self.recipe.objective}"
+            )
+        return from_guarantee_file(Path(self.policy.removeprefix(PREFIX)), k)
 
 
 def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:

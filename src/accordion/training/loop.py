@@ -24,6 +24,7 @@ from accordion.training.averaging import WeightAverage
 from accordion.training.compiled import CompiledSteps
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.guarantee import Chooser, Guarantee
 from accordion.training.initial import adopt
 from accordion.training.norms import Norms, recalibrated
 from accordion.training.norms_file import decode_norms, encode_norms
@@ -31,6 +32,7 @@ from accordion.training.objectives import configurations, loss
 from accordion.training.parallel import Team, launch, make_fabric
 from accordion.training.policies import Policy
 from accordion.training.recipes import learning_rate, picture_size
+from accordion.training.report import report
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import check_same_settings
 from accordion.training.signals import duration, on_signals
@@ -45,13 +47,17 @@ GLANCE = 1000  # validation pictures looked at after each epoch; the last epoch 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """`errors[i]`: share of the validation pictures that configuration `configurations[i]` gets wrong: all of an order, a few of
-    the `trained` ones of a grid. `seconds` counts all sittings."""
+    the `trained` ones of a grid. `seconds` counts all sittings.
+
+    `report`: what became of the guarantee that was asked for (see `accordion.training.report`).
+    """
 
     run: Path
     errors: tuple[float, ...]
     seconds: float
     configurations: tuple[int, ...]
     trained: int
+    report: dict[str, Any] | None = None
 
 
 def _silent(line: str) -> None:
@@ -83,6 +89,8 @@ def train(
     network = build_network(config, dataset)
     policy = config.policy_for(len(network))
     probabilities = list(policy.probabilities)
+    guarantee = config.guarantee_for(len(network))
+    promised = None if guarantee is None else guarantee.to_json()
     fabric = make_fabric(accelerator, config.devices, config.precision)
     if config.initial is not None and not directory.checkpoint_path.exists():
         adopt(network, config.initial, dataset, seed=config.seed, progress=progress)
@@ -94,18 +102,24 @@ def train(
             raise UsageError(
                 f"{run} holds a training with other settings ({config.policy} had other probabilities): name another run directory"
             )
+        if before and before.get("guarantee") != promised:
+            raise UsageError(
+                f"{run} holds a training with another guarantee ({config.policy} was another): name another run directory"
+            )
         directory.write_settings(
             {
                 "schema_version": 1,
                 "config": settings,
                 "configurations": len(network),
                 "policy_probabilities": probabilities,
+                **({} if promised is None else {"guarantee": promised}),
                 "torch": torch.__version__,
                 "device": str(fabric.device),
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        return launch(fabric, config.devices, _train_here, config, directory, dataset, network, policy, progress, deadline)
+        asked = config, directory, dataset, network, policy, guarantee, progress, deadline
+        return launch(fabric, config.devices, _train_here, *asked)
 
 
 def _train_here(
@@ -115,10 +129,11 @@ def _train_here(
     dataset: Dataset,
     network: ElasticNetwork,
     policy: Policy,
+    guarantee: Guarantee | None,
     progress: Callable[[str], None],
     deadline: float | None,
 ) -> TrainingResult:
-    return _Training(fabric, config, directory, dataset, network, policy, progress, deadline).run()
+    return _Training(fabric, config, directory, dataset, network, policy, guarantee, progress, deadline).run()
 
 
 class _Training:
@@ -130,6 +145,7 @@ class _Training:
         dataset: Dataset,
         network: ElasticNetwork,
         policy: Policy,
+        guarantee: Guarantee | None,
         progress: Callable[[str], None],
         deadline: float | None,
     ) -> None:
@@ -141,6 +157,11 @@ class _Training:
         self.steps_per_epoch = batches_per_epoch(len(self.train_split), self.recipe.batch)
         self.network: ElasticNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.watched = network.order.watched()
+        self.chooser: Chooser | None = None
+        if guarantee is not None:
+            self.chooser = Chooser(guarantee, self.recipe.epochs * self.steps_per_epoch)
+            self.validation, unseen = self.validation.halves()
+            self.dataset_name, self.unseen = dataset.name, dataset.test if guarantee.certify == "test" else unseen
         decayed = [p for p in network.parameters() if p.ndim > 1 or self.recipe.decay_norms]
         others = [p for p in network.parameters() if not (p.ndim > 1 or self.recipe.decay_norms)]
         param_groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}]
@@ -175,7 +196,20 @@ class _Training:
             self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
             self.directory.write_norms(self.norms)
             self.directory.write_weights({name: tensor.cpu() for name, tensor in self._kept().module.state_dict().items()})
-        return TrainingResult(self.directory.path, errors, self.seconds, self.watched, len(self.network))
+        return TrainingResult(self.directory.path, errors, self.seconds, self.watched, len(self.network), self._report())
+
+    def _report(self) -> dict[str, Any] | None:
+        """Of a guarantee: measured on pictures that were used neither for training nor for choosing, and written."""
+        if self.chooser is None or not self.team.first:
+            return None
+        network = self._kept() if self.norms is None else self.norms.applied(self._kept())
+        hits = correct(network, self.unseen, range(len(network)), device=self.fabric.device)
+        right = np.stack([hit.numpy() for hit in hits.values()])
+        guarantee = self.chooser.guarantee
+        split = "test" if guarantee.certify == "test" else "validation (the half not adapted to)"
+        found = report(guarantee, right, self.chooser.draws.tolist(), dataset=self.dataset_name, split=split)
+        self.directory.write_report(found)
+        return found
 
     def _kept(self) -> ElasticNetwork:
         """The network that comes out: with averaged weights, if the recipe averages."""
@@ -232,17 +266,19 @@ class _Training:
         self.team.check_equal(self.network.module)
         if self.team.first:
             self._look(before, began)
+        self.rows = self.fabric.broadcast(self.rows)
+        row = self.rows[-1]
+        errors = row["validation_errors"]
+        if self.chooser is not None:
+            self.chooser.compare(errors)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         if self.team.first:
             self._save()
             self.directory.write_metrics(self.rows)
-            row = self.rows[-1]
-            errors = row["validation_errors"]
             self.progress(
                 f"epoch {self.epoch}/{self.recipe.epochs}  loss {row['loss']:.3f}  validation error: complete "
                 f"{errors[-1]:.2%}, half of the configurations {errors[len(errors) // 2]:.2%}, smallest {errors[0]:.2%}"
             )
-        self.rows = self.fabric.broadcast(self.rows)
 
     def _look(self, before: float, began: float) -> None:
         """Adds the epoch's row; after the last epoch, of the network that comes out, on all validation pictures."""
@@ -277,14 +313,16 @@ class _Training:
 
     def _one_step(self, x: torch.Tensor, y: torch.Tensor) -> float:
         rng = np.random.default_rng([self.config.seed, self.epoch, self.step, 1])
-        weights = configurations(self.recipe, self.policy, rng)
+        policy = self.policy if self.chooser is None else self.chooser.policy()
+        weights = configurations(self.recipe, policy, rng)
         x = resize(self.team.part(x), picture_size(self.recipe, self.epoch, self.size))
         x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
         y = self.team.part(y).to(self.fabric.device)
         rate = learning_rate(self.recipe, self._global_step(), self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = loss(self.network, self.model.outputs(x, weights), y, weights, self.recipe)
+        outputs = self.model.outputs(x, weights)
+        value = loss(self.network, outputs, y, weights, self.recipe)
         # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(value)
@@ -292,6 +330,10 @@ class _Training:
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.network.module, self._global_step())
+        if self.chooser is not None:
+            for k, logits in outputs.items():
+                error, _ = self.team.agree(float((logits.detach().argmax(1) != y).float().mean()), False)
+                self.chooser.observe(k, error, policy)
         return float(value.detach())
 
     def _global_step(self) -> int:
@@ -308,7 +350,7 @@ class _Training:
         state = _copied(self._modules())
         optimizer_state = _copied(self.optimizer.state_dict())
         ahead = [picture_size(self.recipe, epoch, self.size) for epoch in range(self.epoch, self.recipe.epochs)]
-        position = self.epoch, self.step
+        position, chosen = (self.epoch, self.step), None if self.chooser is None else self.chooser.state()
         self.model.train()
         for size in sorted(set(ahead)):
             self.epoch = next(e for e in range(self.recipe.epochs) if picture_size(self.recipe, e, self.size) == size)
@@ -322,6 +364,8 @@ class _Training:
                 times.append(time.perf_counter() - began)
             costs[size] = min(times)
         self.epoch, self.step = position
+        if self.chooser is not None and chosen is not None:
+            self.chooser.restore(chosen)
         self._load_modules(state)
         self.optimizer.load_state_dict(optimizer_state)
         if not optimizer_state["state"]:
@@ -359,6 +403,7 @@ class _Training:
                 "loss_sum": self.loss_sum,
                 "seconds": self.seconds,
                 "rows": self.rows,
+                **({} if self.chooser is None else {"chooser": self.chooser.state()}),
             }
         )
 
@@ -369,6 +414,8 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
+        if self.chooser is not None:
+            self.chooser.restore(state["chooser"])
 
 
 def _copied(state: Any) -> Any:

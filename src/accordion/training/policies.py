@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from accordion.errors import UsageError
+from accordion.artifact.strict_json import parse_object
+from accordion.errors import FormatError, UsageError
 
-__all__ = ["POLICY_NAMES", "Policy", "from_file", "full_with_probability", "named", "uniform"]
+__all__ = ["POLICY_NAMES", "Policy", "from_file", "full_with_probability", "named", "parse", "uniform"]
 
+FILE_LIMIT = 16 * 2**20
 TOLERANCE = 1e-6  # of the sum of the probabilities; files carry rounded decimals
 
 
@@ -82,13 +83,27 @@ def named(name: str, k: int) -> Policy:
 def from_file(path: Path, k: int) -> Policy:
     """A policy from JSON `{"name", "probabilities"}`; UsageError if it is for another number of configurations than `k`."""
     try:
-        data = json.loads(path.read_text())
-        probabilities: Sequence[float] = data["probabilities"]
-        policy = Policy(str(data.get("name", path.stem)), tuple(probabilities))
+        with path.open("rb") as stream:
+            content = stream.read(FILE_LIMIT + 1)
     except OSError as error:
         raise UsageError(f"can't read the policy {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f'{path} is not a policy: it needs {{"name": …, "probabilities": […]}}') from error
+    policy = parse(content, str(path), path.stem)
     if len(policy) != k:
         raise UsageError(f"{path} is for {len(policy)} configurations, the network has {k}")
     return policy
+
+
+def parse(content: bytes, where: str, name: str = "policy") -> Policy:
+    """The policy in the bytes of a file that people know as `where`; `name` if it has none of its own. UsageError if it is none."""
+    try:
+        data = parse_object(content, where, FILE_LIMIT)
+        probabilities: Sequence[float] = data["probabilities"]
+        if not isinstance(probabilities, list):
+            raise TypeError
+        return Policy(str(data.get("name", name))[:200], tuple(probabilities))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    except FormatError as error:
+        raise UsageError(str(error)) from error
+    except (KeyError, TypeError) as error:
+        raise UsageError(f'{where} is not a policy: it needs {{"name": …, "probabilities": […]}}') from error

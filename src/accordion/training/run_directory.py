@@ -49,6 +49,10 @@ class RunDirectory:
     def norms_path(self) -> Path:
         return self.path / "norms.safetensors"
 
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.json"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps a second training out; the lock goes with the process, however it ends.
@@ -91,6 +95,10 @@ class RunDirectory:
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         self._replace(self.settings_path, json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    def write_report(self, report: dict[str, Any]) -> None:
+        """What became of a guarantee."""
+        self._replace(self.report_path, json.dumps(report, indent=1).encode() + b"\n")
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """All epochs so far, one JSON object a line."""
