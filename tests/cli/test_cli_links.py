@@ -101,3 +101,13 @@ def test_a_fetch_over_a_replayed_trace(served: str, traces: str, tmp_path: Path,
     assert main(["fetch", f"{served}/long", "-o", str(tmp_path / "m"), "--json", "--confidence", "0.9", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["deadline_met"] and found["configuration"] > 0
+
+
+def test_endpoint_and_device_plan_alike(served: str, traces: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for confidence, deadline in (("0.5", "300ms"), ("0.7", "1s"), ("0.8", "2s")):
+        options = ["--json", "--link", traces, "--rtt", "10ms", "--deadline", deadline, "--confidence", confidence]
+        plans = []
+        for source in (f"{served}/long", str(PACKAGE)):
+            assert main(["plan", source, *options]) == 0
+            plans.append(json.loads(capsys.readouterr().out))
+        assert plans[0] == plans[1]
