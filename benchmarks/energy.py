@@ -143,6 +143,7 @@ def ways(found: tuple[Trace, ...], kind: str, deadline: float, manifest: Manifes
     courses = [Course("plain (ResNet-56)"), *(Course(f"separate (ResNet-{depth}, then 56)") for depth in SEPARATE)]
     courses += [Course("accordion, upgraded"), Course("accordion, kept")]
     receiver, setup = radio(kind), ROUND_TRIPS * RTT_S
+    networks, whole, last = [*rungs, complete, *small], len(rungs), len(rungs) - 1
     alive = [trace for trace in found if trace.edges[-1] > 0]
     for trace in alive:
         starts = (np.arange(STARTS) + 0.5) * (trace.seconds / STARTS)
@@ -179,8 +180,6 @@ def ways(found: tuple[Trace, ...], kind: str, deadline: float, manifest: Manifes
             course.second = course.second.plus(Joules(*(weights @ each[final])))
             course.tails += float(weights @ np.broadcast_to(transfers, weights.shape))
 
-        networks = [*rungs, complete, *small]
-        whole, last = len(rungs), len(rungs) - 1
         seconds = take(complete.bytes, starts)
         add(courses[0], seconds <= deadline, whole, whole, complete.bytes, joules(complete.bytes, seconds), 1)
         for at, network in enumerate(small):

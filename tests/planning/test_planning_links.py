@@ -261,3 +261,20 @@ def test_the_measured_traces_are_read(tmp_path: Path) -> None:
     assert np.median(tests.rates_bps) / 1e6 == pytest.approx(494, abs=1)
     driving = read_traces(str(TRACES / "mahimahi-lte-100ms.jsonl"))[0]
     np.testing.assert_allclose(parse_mahimahi(to_mahimahi(driving), "back").rates_bps, driving.rates_bps, atol=1e-3)
+
+
+@needs_traces
+def test_promises_to_new_traces_are_kept() -> None:
+    """From half of the traces to the other half; benchmarks/calibration.py asks it of all files, times and estimators."""
+    traces = read_traces(str(TRACES / "tmobile-5g-crosscountry-500ms.jsonl"))
+    rng = np.random.default_rng(11)
+    kept: dict[float, list[float]] = {0.8: [], 0.9: [], 0.95: []}
+    for _ in range(8):
+        order = rng.permutation(len(traces))
+        for part in (order[::2], order[1::2]):
+            fitted = TraceLink(tuple(traces[k] for k in part), fresh=True).bytes_within(1.0)
+            held = TraceLink(tuple(traces[k] for k in np.setdiff1d(order, part))).bytes_within(1.0)
+            for p, observed in kept.items():
+                observed.append(held.at_least(fitted.guaranteed(p)))
+    for p, observed in kept.items():
+        assert p - 0.01 <= np.mean(observed) <= p + 0.02

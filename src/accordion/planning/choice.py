@@ -1,7 +1,7 @@
 """Which of several versions of one network: orders and encodings side by side under a name, what is scarce decides.
 
-Versions whose ladders name the same `family` (and measure the same thing) are one network in several forms: blocks in another order,
-weights in another encoding. The rule, the same at the endpoint and on the device:
+Versions whose ladders name the same `family` (and measure the same thing) are one network in several forms: blocks in another
+order, weights in another encoding. The rule, the same at the endpoint and on the device:
 
 1. What is scarce is what the request prefers. Where it says nothing: bytes while the endpoint is near its capacity, the device's
    computation when it is not; a device that plans for itself, and knows of no load, takes bytes to be scarce.
