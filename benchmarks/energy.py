@@ -2,8 +2,8 @@
 
     python benchmarks/energy.py [--data ../shared/data/traces] [--package zoo/resnet56-cifar10] [-o benchmarks/results/energy]
 
-A device asks for a model at a random moment of a measured trace and has to answer within a deadline. It runs some inferences with what
-it has by then, asks at another moment for the best that there is, and runs as many again. Compared are
+A device asks for a model at a random moment of a measured trace and has to answer within a deadline. It runs some inferences with
+what it has by then, asks at another moment for the best that there is, and runs as many again. Compared are
 
 - *plain*: one complete model, downloaded whole, which answers when all of it is there;
 - *separate*: a small model of its own, then the complete one, which shares nothing with it;
@@ -12,8 +12,8 @@ it has by then, asks at another moment for the best that there is, and runs as m
 
 Joules are those of `accordion.planning.energy`, as value and range. Accuracies are measured: the ladder's own, and for the separate
 models those that He et al. published (Deep Residual Learning, 2015, table 6), whose training took 164 epochs; so the comparison
-favours them where the ladder was trained for less. The training table counts the multiply-accumulates of each policy; only the ladder's
-own policy has measured accuracies here.
+favours them where the ladder was trained for less. The training table counts the multiply-accumulates of each policy; only the
+ladder's own policy has measured accuracies here.
 
 Writes FILE.json (all numbers), FILE.md (tables) and FILE.png. Nothing is random: moments are evenly spaced.
 """
@@ -29,6 +29,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.layout import Layout
@@ -52,6 +53,7 @@ PUBLISHED_COMPLETE = 0.0697  # ResNet-56
 TRAINING_PICTURES, EPOCHS = 45_000, 24  # of the default recipe
 MANY = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 NOTHING = Joules(0.0, 0.0, 0.0)
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Network:
 
 @dataclass(slots=True)
 class Course:
-    """Sums over all moments, weighted: what one way of doing it cost and brought."""
+    """Means over all moments: what one way of doing it cost and brought."""
 
     name: str
     in_time: float = 0.0
@@ -136,65 +138,86 @@ def ways(found: tuple[Trace, ...], kind: str, deadline: float, manifest: Manifes
         Network(manifest.size + rung.bytes, joules, rung.quality.value)
         for rung, joules in zip(ladder.configurations, ladder_j(ladder), strict=True)
     ]
-    complete = separate(56, 1 - PUBLISHED_COMPLETE)
+    complete, needed = separate(56, 1 - PUBLISHED_COMPLETE), np.array([rung.bytes for rung in rungs], float)
+    small = [separate(depth, 1 - error) for depth, error in SEPARATE.items()]
     courses = [Course("plain (ResNet-56)"), *(Course(f"separate (ResNet-{depth}, then 56)") for depth in SEPARATE)]
     courses += [Course("accordion, upgraded"), Course("accordion, kept")]
-    receiver = radio(kind)
-    for trace in found:
-        if trace.edges[-1] <= 0:
-            continue
-        for start in (np.arange(STARTS) + 0.5) * (trace.seconds / STARTS):
-            weight = 1 / (len(found) * STARTS)
-            later = (float(start) + trace.seconds / 2) % trace.seconds
+    receiver, setup = radio(kind), ROUND_TRIPS * RTT_S
+    networks, whole, last = [*rungs, complete, *small], len(rungs), len(rungs) - 1
+    alive = [trace for trace in found if trace.edges[-1] > 0]
+    for trace in alive:
+        starts = (np.arange(STARTS) + 0.5) * (trace.seconds / STARTS)
+        later = (starts + trace.seconds / 2) % trace.seconds
+        weights = np.full(STARTS, 1 / (len(alive) * STARTS))
 
-            def take(count: float, moment: float, trace: Trace = trace) -> tuple[float, Joules]:
-                seconds = ROUND_TRIPS * RTT_S + trace.when(moment + ROUND_TRIPS * RTT_S, count)
-                return seconds, transfer_j(receiver, count, seconds)
+        def take(counts: Any, moments: Array, trace: Trace = trace) -> Array:
+            """Seconds until so many bytes are there."""
+            return np.where(np.asarray(counts) > 0, setup + when(trace, moments + setup, np.asarray(counts, float)), 0.0)
 
-            seconds, joules = take(complete.bytes, float(start))
-            add(courses[0], weight, complete if seconds <= deadline else None, complete, complete.bytes, joules, 1)
-            for course, (depth, error) in zip(courses[1:], SEPARATE.items(), strict=False):
-                small = separate(depth, 1 - error)
-                seconds, joules = take(small.bytes, float(start))
-                more = take(complete.bytes, later)[1]
-                received = small.bytes + complete.bytes
-                add(course, weight, small if seconds <= deadline else None, complete, received, joules.plus(more), 2, small)
-            arrived = min(rungs[-1].bytes, trace.between(float(start) + ROUND_TRIPS * RTT_S, float(start) + deadline))
-            there = [rung for rung in rungs if rung.bytes <= arrived]
-            seconds = take(rungs[-1].bytes, float(start))[0]
-            joules = transfer_j(receiver, arrived, min(deadline, seconds))
-            if there:
-                missing = rungs[-1].bytes - arrived
-                more = take(missing, later)[1] if missing > 0 else NOTHING
-                add(courses[-2], weight, there[-1], rungs[-1], rungs[-1].bytes, joules.plus(more), 1 + (missing > 0))
-                add(courses[-1], weight, there[-1], there[-1], arrived, joules, 1)
-            else:  # nothing in time: it waits for the smallest
-                seconds, joules = take(rungs[0].bytes, float(start))
-                more = take(rungs[-1].bytes - rungs[0].bytes, later)[1]
-                add(courses[-2], weight, None, rungs[-1], rungs[-1].bytes, joules.plus(more), 2, rungs[0])
-                add(courses[-1], weight, None, rungs[0], rungs[0].bytes, joules, 1)
+        def joules(counts: Any, seconds: Array, weights: Array = weights) -> Joules:
+            return transfer_j(receiver, float(weights @ np.broadcast_to(counts, weights.shape)), float(weights @ seconds))
+
+        def add(
+            course: Course,
+            in_time: Array,
+            first: Any,
+            final: Any,
+            received: Any,
+            cost: Joules,
+            transfers: Any,
+            weights: Array = weights,
+        ) -> None:
+            """`first` and `final` [STARTS] are indices of `networks`; `first` answers only where it is `in_time`."""
+            first, final = np.broadcast_to(first, weights.shape), np.broadcast_to(final, weights.shape)
+            accuracy = np.array([network.accuracy for network in networks])
+            each = np.array([network.joules for network in networks])
+            course.in_time += float(weights @ in_time)
+            course.accuracy += float(weights @ (accuracy[first] * in_time))
+            course.final += float(weights @ accuracy[final])
+            course.received += float(weights @ np.broadcast_to(received, weights.shape))
+            course.receiving = course.receiving.plus(cost)
+            course.first = course.first.plus(Joules(*(weights @ each[first])))
+            course.second = course.second.plus(Joules(*(weights @ each[final])))
+            course.tails += float(weights @ np.broadcast_to(transfers, weights.shape))
+
+        seconds = take(complete.bytes, starts)
+        add(courses[0], seconds <= deadline, whole, whole, complete.bytes, joules(complete.bytes, seconds), 1)
+        for at, network in enumerate(small):
+            seconds = take(network.bytes, starts)
+            cost = joules(network.bytes, seconds).plus(joules(complete.bytes, take(complete.bytes, later)))
+            add(courses[1 + at], seconds <= deadline, whole + 1 + at, whole, network.bytes + complete.bytes, cost, 2)
+        arrived = np.minimum(needed[-1], between(trace, starts + setup, starts + deadline))
+        largest = np.searchsorted(needed, arrived, side="right") - 1
+        in_time, first = largest >= 0, np.maximum(largest, 0)  # where nothing is in time, it waits for the smallest
+        arrived = np.where(in_time, arrived, needed[0])
+        seconds = np.where(in_time, np.minimum(deadline, take(needed[-1], starts)), take(needed[0], starts))
+        missing = needed[-1] - arrived
+        cost = joules(arrived, seconds)
+        upgraded = cost.plus(joules(missing, take(missing, later)))
+        add(courses[-2], in_time, first, last, needed[-1], upgraded, 1 + (missing > 0))
+        add(courses[-1], in_time, first, first, arrived, cost, 1)
     return courses
 
 
-def add(
-    course: Course,
-    weight: float,
-    in_time: Network | None,
-    final: Network,
-    received: float,
-    joules: Joules,
-    transfers: int,
-    first: Network | None = None,
-) -> None:
-    """One moment. `first` runs in the first phase where nothing was in time."""
-    course.in_time += weight * (in_time is not None)
-    course.accuracy += weight * (in_time.accuracy if in_time else 0.0)
-    course.final += weight * final.accuracy
-    course.received += weight * received
-    course.receiving = course.receiving.plus(joules.times(weight))
-    course.first = course.first.plus((in_time or first or final).joules.times(weight))
-    course.second = course.second.plus(final.joules.times(weight))
-    course.tails += weight * transfers
+def when(trace: Trace, starts: Array, counts: Array) -> Array:
+    """`Trace.when` for many moments: seconds until `counts` bytes have arrived on the repeated trace."""
+    total = float(trace.edges[-1])
+    rounds, begin = np.divmod(starts, trace.seconds)
+    turns, within = np.divmod(rounds * total + trace.arrived(begin) + counts, total)
+    index = np.clip(np.searchsorted(trace.edges, within, side="left"), 1, len(trace.edges) - 1)
+    rates = np.maximum(trace.rates_bps[index - 1], 1e-9)
+    moment = trace.dt_s * (index - 1) + np.where(within > 0, (within - trace.edges[index - 1]) * 8 / rates, 0.0)
+    return np.asarray(np.maximum(0.0, turns * trace.seconds + moment - starts))
+
+
+def between(trace: Trace, starts: Array, ends: Array) -> Array:
+    """`Trace.between` for many moments; nothing where an end is before its start."""
+
+    def total(moments: Array) -> Array:
+        rounds, within = np.divmod(moments, trace.seconds)
+        return np.asarray(rounds * float(trace.edges[-1]) + trace.arrived(within))
+
+    return np.asarray(np.maximum(0.0, total(np.maximum(starts, ends)) - total(starts)))
 
 
 def separate(depth: int, accuracy: float) -> Network:
@@ -242,7 +265,7 @@ def tables(value: dict[str, Any]) -> str:
         return f"{joules['value']:.3g} ({joules['low']:.3g}–{joules['high']:.3g})"
 
     lines = [
-        f"Made by `python benchmarks/energy.py` from {value['package']}; {value['inferences']} inferences in each of two phases.",
+        f"Made by `python benchmarks/energy.py` from {value['package']}; {value['inferences']} inferences in each phase.",
         "",
     ]
     lines += ["| traces, radio, deadline | way | in time | accuracy then | finally | MB | receiving J | inference J | tails J |"]
@@ -283,17 +306,16 @@ def draw(value: dict[str, Any], out: Path) -> tuple[Path, Path]:
                 above.bar(at, inference["value"], bottom=receiving["value"], color=COLOURS[at], width=0.75, alpha=0.35)
                 ends = [[total["value"] - total["low"]], [total["high"] - total["value"]]]
                 above.errorbar(at, total["value"], yerr=ends, color="black", linewidth=0.9, capsize=2)
-                above.annotate(f"{way['accuracy_at_deadline']:.0%}", (at, 0), xytext=(0, 3), textcoords="offset points", ha="center", color="white", fontsize=8)  # fmt: skip
                 points = [one for one in value["sweep"] if (one["traces"], one["way"]) == (row["traces"], way["way"])]
                 x, y = [one["inferences"] for one in points], [one["joules"]["value"] for one in points]
                 below.loglog(x, y, color=COLOURS[at], linewidth=1.3, label=way["way"])
-                below.fill_between(x, [one["joules"]["low"] for one in points], [one["joules"]["high"] for one in points], color=COLOURS[at], alpha=0.08, linewidth=0)  # fmt: skip
+                low, high = ([one["joules"][end] for one in points] for end in ("low", "high"))
+                below.fill_between(x, low, high, color=COLOURS[at], alpha=0.08, linewidth=0)
             above.set_title(f"{row['traces']}\n{row['radio']}, {row['deadline_s']:g} s", loc="left", fontsize=8)
-            above.set_xticks([])
+            above.set_xticks(range(len(names)), [f"{way['accuracy_at_deadline']:.0%}" for way in row["ways"]], fontsize=8)
+            above.set_xlabel("accuracy at the deadline", fontsize=8)
             below.set_xlabel("inferences in each phase", fontsize=8)
-        grid[0][0].set_ylabel(
-            f"joules: receiving (full), {INFERENCES} + {INFERENCES} inferences (light)\nwhite: accuracy at the deadline"
-        )
+        grid[0][0].set_ylabel(f"joules of receiving (full)\nand 2 × {INFERENCES} inferences (light)")
         grid[1][0].set_ylabel("joules of receiving and inference")
         handles, labels = grid[1][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
