@@ -33,4 +33,4 @@ def served() -> Iterator[str]:
                     time.sleep(0.05)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)

@@ -38,4 +38,4 @@ def endpoint(package: Path) -> Iterator[str]:
                     time.sleep(0.05)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
