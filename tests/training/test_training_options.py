@@ -183,7 +183,8 @@ def test_every_set_of_configurations_gets_a_step_of_its_own(backend: str) -> Non
     x = torch.rand(4, 1, 8, 8)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    sets = [(k,) for k in range(6)] + [(0, 5), (0, 2, 5), (1, 3), (4, 5), (2, 3, 4)]
+    # More than the compiler's limit of recompilations; the slower backend, which also compiles the backward pass, two of them.
+    sets = [(k,) for k in range(6)] + [(0, 5), (0, 2, 5), (1, 3), (4, 5), (2, 3, 4)] if backend == "eager" else [(0,), (0, 5)]
     for _ in range(2):  # the second time nothing is compiled
         for ks in sets:
             found = steps.outputs(x, ks)
