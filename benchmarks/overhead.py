@@ -1,6 +1,7 @@
 """What a package costs beside its weights: `python benchmarks/overhead.py PACKAGE`.
 
-For each prefix the bytes of the layers, how many of them are tensors, and the rest, without and with manifest and config.
+For each prefix the bytes of the layers, how many of them are tensors, and the rest: of the layers alone; with the manifest as an
+endpoint sends it; and with manifest and config as they lie in the package.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from accordion.artifact.archive import compress
 from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW
@@ -27,14 +29,14 @@ def main() -> None:
             with layout.blob_path(layer.digest).open("rb") as stream:
                 found = sum(info.end - info.start for info in read_header(stream, layer.size, "a segment").values())
         tensors.append(tensors[-1] + found)
-    fixed = manifest.size + manifest.config.size
-    print(f"manifest {manifest.size} B, config {manifest.config.size} B, ladder {manifest.layers[0].size} B")
-    print("  k       bytes     tensors   beside   share   with manifest and config")
+    fixed, sent = manifest.size + manifest.config.size, len(compress(manifest.raw))
+    print(f"manifest {manifest.size} B ({sent} B as sent), config {manifest.config.size} B, ladder {manifest.layers[0].size} B")
+    print("  k       bytes     tensors   beside   share   with manifest as sent   with manifest and config")
     for rung in ladder.configurations:
         rest = rung.bytes - tensors[rung.layers]
-        whole = rung.bytes + fixed
-        share = f"{rest / rung.bytes:7.2%}   {rest + fixed:>8,} {(rest + fixed) / whole:7.2%}"
-        print(f"{rung.index:3d} {rung.bytes:11,} {tensors[rung.layers]:11,} {rest:8,} {share}")
+        shares = [f"{rest / rung.bytes:7.2%}"]
+        shares += [f"{rest + more:>12,} {(rest + more) / (rung.bytes + more):8.2%}" for more in (sent, fixed)]
+        print(f"{rung.index:3d} {rung.bytes:11,} {tensors[rung.layers]:11,} {rest:8,} {'   '.join(shares)}")
     last = ladder.configurations[-1]
     print(f"whole: {(last.bytes + fixed - tensors[last.layers]) / (4 * last.parameters):.2%} of the complete float32 weights")
 

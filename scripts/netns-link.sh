@@ -4,6 +4,12 @@
 #   sudo scripts/netns-link.sh 10mbit 50ms "accordion serve PACKAGE --host 10.77.0.1 --port 8642" \
 #        "accordion fetch http://10.77.0.1:8642/NAME -o MODEL"
 #
+# RATE may also be a measured trace, replay:FILE[:ID][@SECONDS], which the token buckets then follow in real time:
+#
+#   sudo scripts/netns-link.sh replay:traces.jsonl:drive-7@12 50ms "…" "…"
+#
+# (with ACCORDION_PYTHON naming a Python that has accordion, if `python3` has not).
+#
 # The first command (the endpoint) runs in the background and is stopped at the end; the exit code is the second one's (the
 # device). The rate is a token bucket (tc tbf) on both ends; half of the round trip is added in each direction (tc netem).
 # Needs root, ip and tc, and touches nothing outside the two namespaces that it makes and removes. Exit code 77: can't be done here.
@@ -17,16 +23,21 @@ if [ "$(id -u)" -ne 0 ] || ! command -v ip >/dev/null || ! command -v tc >/dev/n
   echo "skipped: joining network namespaces needs root, ip and tc" >&2
   exit 77
 fi
-rate=$1 rtt=$2 serve=$3 fetch=$4
+rate=$1 rtt=$2 serve=$3 fetch=$4 replay='' start=0
+if [[ $rate == replay:* ]]; then
+  replay=${rate#replay:} rate=8kbit
+  if [[ $replay =~ ^(.+)@([0-9]+(\.[0-9]+)?)$ ]]; then replay=${BASH_REMATCH[1]} start=${BASH_REMATCH[2]}; fi
+fi
 milliseconds=${rtt%ms}
 if ! [[ $milliseconds =~ ^[0-9]+(\.[0-9]+)?$ ]]; then
   echo "the round trip '$rtt' is not of the form 50ms" >&2
   exit 2
 fi
 half=$(awk "BEGIN { print $milliseconds / 2 }")ms
-there=accordion-$$-e here=accordion-$$-d server=
+there=accordion-$$-e here=accordion-$$-d server='' replayer=''
 
 clean() {
+  [ -z "$replayer" ] || kill "$replayer" 2>/dev/null || true
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
   [ -z "$server" ] || wait "$server" 2>/dev/null || true
   ip netns del "$there" 2>/dev/null || true
@@ -61,4 +72,9 @@ for _ in $(seq 100); do  # until the endpoint listens
   kill -0 "$server" 2>/dev/null || { echo "the endpoint ended before it listened" >&2; exit 1; }
   sleep 0.1
 done
+if [ -n "$replay" ]; then
+  exec 3< <(exec "${ACCORDION_PYTHON:-python3}" "$(dirname "$0")/netns-replay.py" "$replay" "$start" "$there" "$here")
+  replayer=$!
+  read -r _ <&3 || exit 2  # it says when the link has its first rate
+fi
 ip netns exec "$here" bash -c "$fetch"

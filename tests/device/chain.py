@@ -43,7 +43,7 @@ def graph_bytes(k: int, segments: list[bytes]) -> bytes:
     return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString())
 
 
-def rung(k: int) -> dict[str, Any]:
+def rung(k: int, macs_times: int = 1) -> dict[str, Any]:
     value = round(0.5 + 0.08 * k, 3)
     quality = {
         "metric": "accuracy", "direction": "higher", "unit": "1", "value": value, "interval": [value - 0.02, value + 0.02],
@@ -51,14 +51,17 @@ def rung(k: int) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "index": k, "blocks": {"total": k + 1, "by_stage": [k + 1]}, "precision": "float32", "parameters": (k + 1) * WIDTH**2,
-        "macs": (k + 1) * WIDTH**2, "macs_per": "input", "quality": quality,
+        "macs": macs_times * (k + 1) * WIDTH**2, "macs_per": "input", "quality": quality,
     }  # fmt: skip
 
 
-def add_version(path: Path, tag: str, seed: int, shared: int = 0) -> None:
-    """A version whose first `shared` segments are those of seed 0."""
+def add_version(
+    path: Path, tag: str, seed: int, shared: int = 0, *, family: str | None = None, padding: int = 0, macs_times: int = 1
+) -> None:
+    """A version whose first `shared` segments are those of seed 0; as one form of a family it may have more bytes or more work."""
     made = [*weights(0)[:shared], *weights(seed)[shared:]]
-    segments = [encode_segment({"w": w}) for w in made]
+    more = {"padding": np.zeros(padding, np.float32)} if padding else {}
+    segments = [encode_segment({"w": w, **more}) for w in made]
     spec = {"dtype": "float32", "shape": ["n", WIDTH], "layout": "", "range": None, "labels": None}
     build_version(
         Layout.create(path),
@@ -69,7 +72,8 @@ def add_version(path: Path, tag: str, seed: int, shared: int = 0) -> None:
             "order": "right-to-left",
             "inputs": [{"name": "x", **spec}],
             "outputs": [{"name": "y", **spec}],
-            "configurations": [rung(k) for k in range(K)],
+            "configurations": [rung(k, macs_times) for k in range(K)],
+            **({} if family is None else {"family": family}),
         },
         configurations=[
             ConfigurationParts(f"{k:03}.onnx", graph_bytes(k, segments), {f"{k:03}.safetensors": segments[k]}) for k in range(K)

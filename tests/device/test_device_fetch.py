@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from chain import WIDTH, K, expected  # type: ignore[import-not-found]
 
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
 from accordion.endpoint import export
@@ -28,6 +29,11 @@ SLOW = Link(rate_bps=2e6, rtt_s=0.01)  # all of the package in about a second
 def answers(model: Path, k: int, seed: int = 0) -> None:
     with Model.open(model) as opened:
         np.testing.assert_allclose(opened.run(X, k)["y"], expected(seed, X, k), rtol=1e-4, atol=1e-4)
+
+
+def ladder(model: Path) -> Ladder:
+    with Model.open(model) as opened:
+        return opened.ladder
 
 
 def test_a_fetch_brings_the_whole_ladder_and_every_configuration_runs(endpoint: str, tmp_path: Path) -> None:
@@ -51,7 +57,7 @@ def test_fetch_plus_upgrade_is_one_fetch(endpoint: str, tmp_path: Path) -> None:
     first = fetch(endpoint, tmp_path / "m", Request(max_bytes=100_000))
     second = upgrade(tmp_path / "m")
     assert second.configuration == K - 1
-    assert second.bytes_reused == first.bytes_received
+    assert second.bytes_reused == ladder(tmp_path / "m").configurations[first.configuration].bytes
     assert abs(first.bytes_received + second.bytes_received - whole) <= 0.01 * whole
     answers(tmp_path / "m", K - 1)
 
@@ -346,3 +352,13 @@ def test_a_state_that_is_no_json_is_fetched_anew(endpoint: str, tmp_path: Path) 
     assert result.configuration == K - 1
     assert result.bytes_received < 20_000  # the segments were recognised by their digests
     assert json.loads((tmp_path / "m" / "state.json").read_text())["configuration"] == K - 1
+
+
+def test_a_broken_manifest_alone_comes_again(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    place = tmp_path / "m" / "manifest.json"
+    size = place.stat().st_size
+    place.write_bytes(place.read_bytes()[:-1])
+    result = fetch(endpoint, tmp_path / "m")
+    assert result.configuration == K - 1 and result.bytes_received <= size
+    assert verify_model(tmp_path / "m") == []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from accordion.elastic import CifarResNet, Order, Stages, blockwise, by_name, nested, right_to_left
+from accordion.elastic import CifarResNet, Family, Order, Stages, blockwise, by_name, grid, nested, right_to_left
 from accordion.errors import UsageError
 
 STAGES: Stages = (("a0", "a1", "a2"), ("b0", "b1"), ("c0",))
@@ -42,7 +42,7 @@ def test_orders_are_found_by_name_and_alias(name: str, same_as: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"'left-to-right'.*right-to-left or blockwise"):
+    with pytest.raises(UsageError, match=r"'left-to-right'.*right-to-left, blockwise, grid"):
         by_name("left-to-right", STAGES)
 
 
@@ -86,3 +86,46 @@ def test_a_block_named_twice_is_refused() -> None:
 def test_a_network_without_blocks_has_no_order() -> None:
     with pytest.raises(UsageError, match="has no configuration"):
         right_to_left(((), ()))
+
+
+def test_a_grid_has_every_configuration_from_the_smallest_up() -> None:
+    found = grid((("a1", "a2"), ("b1",), ("c1", "c2")), (1, 0, 1))
+    assert len(found) == 2 * 2 * 2
+    assert found.by_stage(0) == (1, 0, 1) and found.by_stage(7) == (2, 1, 2)
+    assert {found.by_stage(k) for k in range(8)} == {(a, b, c) for a in (1, 2) for b in (0, 1) for c in (1, 2)}
+    assert [sum(found.by_stage(k)) for k in range(8)] == sorted(sum(found.by_stage(k)) for k in range(8))
+    assert found.find((2, 0, 1)) in range(8)
+
+
+@pytest.mark.parametrize("minimum", [(0, 0, 0), (3, 1, 1), (1, 1), (-1, 1, 1)])
+def test_a_grid_that_makes_no_sense_is_refused(minimum: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="a grid can't begin with"):
+        grid((("a1", "a2"), ("b1",), ("c1", "c2")), minimum)
+
+
+@pytest.mark.parametrize("name", ["grid:", "grid:1,x,1", "grid:1,1"])
+def test_a_grid_is_named_with_its_smallest_configuration(name: str) -> None:
+    stages = (("a1", "a2"), ("b1",), ("c1", "c2"))
+    assert by_name("grid:2,1,1", stages).by_stage(0) == (2, 1, 1)
+    if name == "grid:":
+        assert len(by_name(name, stages)) == 4
+    else:
+        with pytest.raises(UsageError, match="grid"):
+            by_name(name, stages)
+
+
+def test_what_a_training_watches_of_a_grid_is_few_and_even() -> None:
+    stages = tuple(tuple(f"{stage}{n}" for n in range(9)) for stage in "abc")
+    watched = [grid(stages).by_stage(k) for k in grid(stages).watched()]
+    assert watched == [(n, n, n) for n in range(1, 10)]
+    assert right_to_left(stages).watched() == tuple(range(27))
+
+
+def test_a_family_must_begin_with_what_all_have_and_end_complete() -> None:
+    stages = (("a", "b"),)
+    with pytest.raises(UsageError, match="lacks blocks of the smallest"):
+        Family("mine", stages, (frozenset("a"), frozenset("b"), frozenset("ab")))
+    with pytest.raises(UsageError, match="two equal configurations"):
+        Family("mine", stages, (frozenset("a"), frozenset("a"), frozenset("ab")))
+    with pytest.raises(UsageError, match="must be complete"):
+        Family("mine", stages, (frozenset("a"),))

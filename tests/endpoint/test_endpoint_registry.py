@@ -31,12 +31,29 @@ async def test_base(client: httpx.AsyncClient, path: str) -> None:
     assert reply.headers["docker-distribution-api-version"] == "registry/2.0"
 
 
+async def test_a_manifest_travels_compressed_for_who_asks(client: httpx.AsyncClient, package: Any) -> None:
+    path = f"/v2/team/net/manifests/{package.manifest.digest}"
+    for asked in ("zstd", "zstd, gzip", "ZSTD;q=0.5"):
+        reply = await client.get(path, headers={"Accept-Encoding": asked})
+        assert reply.headers["content-encoding"] == "zstd"
+        assert reply.content == package.manifest.raw  # httpx unpacks it
+        assert int(reply.headers["content-length"]) < len(package.manifest.raw)
+        assert reply.headers["docker-content-digest"] == package.manifest.digest
+        assert reply.headers["etag"] == f'"{package.manifest.digest}+zstd"'
+        headers = {"Accept-Encoding": asked, "If-None-Match": reply.headers["etag"]}
+        assert (await client.get(path, headers=headers)).status_code == 304
+    for asked in ("identity", "zstd;q=0", "zstd; q=0.0", "gzip, deflate, zstd", "*", "zstandard"):
+        reply = await client.get(path, headers={"Accept-Encoding": asked})
+        assert "content-encoding" not in reply.headers and reply.content == package.manifest.raw
+
+
 async def test_manifests_by_tag_and_digest(client: httpx.AsyncClient, package: Any) -> None:
     for tag, manifest in package.manifests.items():
         for reference in (tag, manifest.digest):
             reply = await client.get(f"/v2/team/net/manifests/{reference}")
             assert reply.status_code == 200
             assert reply.content == manifest.raw
+            assert "content-encoding" not in reply.headers and reply.headers["vary"] == "Accept-Encoding"
             assert reply.headers["docker-content-digest"] == manifest.digest
             assert reply.headers["etag"] == f'"{manifest.digest}"'
             assert reply.headers["content-type"] == MANIFEST_TYPE

@@ -45,7 +45,7 @@ def test_a_package_is_valid_and_every_prefix_runs(profiled: Path, tmp_path: Path
         np.testing.assert_allclose(logits, network(x, configuration.index).detach().numpy(), atol=1e-4)
         seen.append(configuration.index)
     assert seen == list(range(len(network)))
-    assert ladder.configurations[1].extra["weights_bytes"] > 0
+    assert ladder.configurations[1].extra.get("weights_bytes") is None
     assert ladder.configurations[0].quality.samples == 50
 
 

@@ -136,3 +136,11 @@ def test_credentials_come_from_the_environment(monkeypatch):
     monkeypatch.setenv(Credentials.VARIABLE, "nonsense")
     with pytest.raises(UsageError):
         Credentials.from_environment()
+
+
+async def test_a_bad_tag_is_refused_before_anything_comes(layout, target, fake, tmp_path):
+    async with RegistryClient(target) as client:
+        await push(layout.path, client)
+        with pytest.raises(UsageError, match="is no tag"):
+            await pull(client, tmp_path / "back", tag="bad tag")
+    assert not (tmp_path / "back").exists()

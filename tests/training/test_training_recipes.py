@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +60,17 @@ def test_one_cycle_stays_within_its_rate_however_short_the_training(total: int) 
         ("warm_up", 1.0),
         ("label_smoothing", 1.0),
         ("distill", 1.1),
-        ("schedule", "cosine"),
+        ("schedule", "linear"),
+        ("draws", 0),
+        ("average", 1.0),
+        ("norms", "all"),
+        ("norms", "0"),
+        ("norm_pictures", 1),
+        ("learning_rate", math.inf),
+        ("epochs", True),
+        ("epochs", 2.5),
+        ("crop", 1),
+        ("milestones", (1.5,)),
         ("objective", "distilled"),
         ("sizes", ()),
         ("sizes", ((0.5, 1.0),)),
@@ -99,3 +111,46 @@ def test_small_pictures_are_not_scaled(size: int) -> None:
 @pytest.mark.parametrize("size", [20, 28, 64, 96])
 def test_scaled_sides_are_divisible_by_4(size: int) -> None:
     assert all(picture_size(MODERN, epoch, size) % 4 == 0 for epoch in range(MODERN.epochs))
+
+
+def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
+    recipe = PAPER.with_changes(sizes=((0.5, 0.5), (1.0, 1.0)), draws=3)
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe.to_json()))
+    assert Recipe.from_file(path) == recipe
+
+
+def test_a_file_builds_on_a_known_recipe_and_is_named_after_itself(tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    path.write_text('{"base": "modern", "epochs": 100, "average": 0.999}')
+    assert Recipe.from_file(path) == MODERN.with_changes(name="long", epochs=100, average=0.999)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "object of fields"),
+        ('{"name": "x"}', "not a recipe"),
+        ('{"base": "old"}', "no recipe 'old' to build on"),
+        ('{"base": ["modern"]}', "to build on"),
+        ('{"base": "modern", "epoch": 3}', "no field 'epoch'"),
+        ('{"base": "modern", "epochs": "3"}', "epochs can't be '3'"),
+        ('{"base": "modern", "sizes": [1]}', "not a recipe"),
+        ('{"base": "modern", "milestones": 3}', "not a recipe"),
+        ('{"base": "modern", "average": 1}', "average can't be 1"),
+        ('{"base": "modern", "norms": 4}', "norms can't be 4"),
+    ],
+)
+def test_files_that_are_no_recipe_are_refused_and_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        Recipe.from_file(path)
+    assert "recipe.json" in str(caught.value)
+
+
+def test_a_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can't read the recipe"):
+        Recipe.from_file(tmp_path / "recipe.json")

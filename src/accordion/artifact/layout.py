@@ -14,7 +14,7 @@ from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
 
-__all__ = ["REF_NAME", "Layout", "signature_tag"]
+__all__ = ["REF_NAME", "Layout", "is_tag", "signature_tag"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -22,6 +22,11 @@ MAX_INDEX_BYTES = 4 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")  # as the OCI distribution specification has it
 _SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}\.sig\Z")
+
+
+def is_tag(text: str) -> bool:
+    """Whether a version can be named so."""
+    return _TAG.match(text) is not None
 
 
 def signature_tag(digest: str) -> str:

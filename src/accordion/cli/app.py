@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from accordion.cli import (
+    calibrate,
     demo,
     export,
     fetch,
+    order,
     package,
     picture,
     plan,
@@ -36,7 +38,26 @@ __all__ = ["main"]
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 # In the order in which the data flows, and so in `accordion --help`.
-COMMANDS = (train, profile, package, serve, plan, fetch, upgrade, run, shed, show, verify, push, pull, export, picture, demo)
+COMMANDS = (
+    train,
+    calibrate,
+    profile,
+    package,
+    serve,
+    plan,
+    fetch,
+    order,
+    upgrade,
+    run,
+    shed,
+    show,
+    verify,
+    push,
+    pull,
+    export,
+    picture,
+    demo,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,12 +13,13 @@ from accordion.cli import options
 from accordion.cli.answers import top
 from accordion.cli.console import Console, Context, document
 from accordion.cli.inputs import read_inputs
+from accordion.cli.limits import link_from
 from accordion.cli.table import quality_text
 from accordion.errors import AccordionError, UsageError
 from accordion.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from accordion.device import Delivery
+    from accordion.device import Delivery, Link
 
 __all__ = ["add_transfer", "deliver"]
 
@@ -29,6 +30,12 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--limit-rate", type=options.bits_per_second, metavar="RATE", help="shape the transfer to this rate: 10Mbps")
     group.add_argument("--limit-rtt", type=options.seconds, metavar="TIME", help="add this round trip to every request: 50ms")
     group.add_argument(
+        "--replay",
+        metavar="TRACE[:ID]",
+        help="shape the transfer as this measured trace went, in real time; it begins again at its end",
+    )
+    group.add_argument("--start", type=options.seconds, metavar="TIME", help="begin so far into the trace: 12s")
+    group.add_argument(
         "--input", action="append", default=[], metavar="FILE", help="run each configuration on this as soon as it is whole"
     )
     group.add_argument("--timeline", type=Path, metavar="FILE", help="write what happened when, for `accordion picture timeline`")
@@ -36,14 +43,14 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
 
 def deliver(arguments: argparse.Namespace, context: Context, start: Callable[..., Delivery], folder: Path) -> int:
     """Carries the delivery out and says what it brought."""
-    from accordion.device import Link, Observer
+    from accordion.device import Observer
 
     watcher = _Watcher(folder, arguments.input, context)
     if (target := arguments.timeline) is not None and not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.parent} for the timeline")
-    link = Link(arguments.limit_rate, arguments.limit_rtt or 0.0)
+    link = _shaped(arguments)
     observer = Observer(ready=watcher.ready, say=context.console.progress)
-    delivery = start(link=link, observer=observer, started=context.started)
+    delivery = start(link=link, believed=link_from(arguments), observer=observer, started=context.started)
     watcher.finish()
     value = delivery.to_json()
     if target is not None:
@@ -61,6 +68,24 @@ def deliver(arguments: argparse.Namespace, context: Context, start: Callable[...
     ]
     context.console.result(value, lines)
     return 0
+
+
+def _shaped(arguments: argparse.Namespace) -> Link:
+    """The link that the transfer is shaped to."""
+    from accordion.device import Link
+
+    if arguments.replay is None:
+        if arguments.start is not None:
+            raise UsageError("--start says where a trace begins: name one with --replay")
+        return Link(arguments.limit_rate, arguments.limit_rtt or 0.0)
+    from accordion.link_files import read_traces
+
+    if arguments.limit_rate is not None:
+        raise UsageError("--replay shapes the transfer already: leave --limit-rate out")
+    traces = read_traces(arguments.replay)
+    if len(traces) > 1:
+        raise UsageError(f"{arguments.replay} holds {len(traces)} traces: say which one, {arguments.replay}:{traces[0].name}")
+    return Link(rtt_s=arguments.limit_rtt, trace=traces[0], start_s=arguments.start or 0.0)
 
 
 class _Watcher:

@@ -26,6 +26,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--tag", default="latest", help="the version's name (latest)")
     parser.add_argument("--name", help="the model's name (the package directory's own)")
+    parser.add_argument(
+        "--family", help="the network of which this version is one form: without a tag, a plan chooses among a family's versions"
+    )
     parser.add_argument("--codec", default="float32", help="how the weights are written (float32)")
     parser.add_argument(
         "--created", metavar="TIME", help="an RFC 3339 time to state in the package (none: the same run, the same bytes)"
@@ -45,6 +48,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         tag=arguments.tag,
         name=arguments.name,
         codec=arguments.codec,
+        family=arguments.family,
         created=arguments.created,
         progress=context.console.progress,
     )

@@ -7,11 +7,13 @@ import asyncio
 from typing import Any
 
 from accordion.cli.console import Context
-from accordion.cli.limits import add_limits, request_from
-from accordion.cli.source import open_source
+from accordion.cli.limits import add_limits, link_from, request_from
+from accordion.cli.source import open_relatives, open_source
 from accordion.cli.table import quality_text
 from accordion.errors import UsageError
-from accordion.planning import Held, Plan, Request, make_plan
+from accordion.planning import Held, Plan, PlanTable, Request, make_plan
+from accordion.planning.choice import choose
+from accordion.planning.outlook import NEVER_S
 from accordion.registry import Credentials, Reference, RegistryClient, is_url, parse_reference
 from accordion.units import format_bytes, format_seconds
 
@@ -36,10 +38,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """The plan."""
     plan = make(arguments)
     whole = f" of {format_bytes(plan.bytes_total)}" if plan.bytes_total != plan.bytes_to_send else ""
-    expected = format_seconds(plan.expected_s)
+    expected = "it is unknown when" if plan.expected_s >= NEVER_S else format_seconds(plan.expected_s)
+    promised = "" if plan.promised is None else f", in time with probability {plan.promised:g}"
     lines = [
         f"configuration {plan.configuration} of {plan.name}: {quality_text(plan.quality)}",
-        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected} expected",
+        f"{format_bytes(plan.bytes_to_send)}{whole} to send in {len(plan.layers)} layers, {expected} expected{promised}",
         plan.manifest,
     ]
     context.console.result(plan.to_json(), lines)
@@ -48,7 +51,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
 def make(arguments: argparse.Namespace) -> Plan:
     """The plan, by an endpoint, or worked out here where nobody plans."""
-    held, version = None, None
+    held, version, link = None, None, link_from(arguments)
     if arguments.held is not None:
         model = open_source(arguments.held)
         if model.complete is None:
@@ -59,9 +62,20 @@ def make(arguments: argparse.Namespace) -> Plan:
         if target.reference is not None and arguments.reference is not None:
             raise UsageError(f"{target} names a version already: leave --reference out")
         request = request_from(arguments, reference=target.reference or arguments.reference, held=held)
-        if (data := asyncio.run(_ask(target, request))) is not None:
+        request = request if link is None else link.into(request)
+        try:
+            data = asyncio.run(_ask(target, request))
+        except UsageError as error:
+            if held is None or "held" not in str(error):
+                raise
+            data = None  # it does not know the version that is held; here both are known
+        if data is not None:
             return Plan.from_json(data)
     request = request_from(arguments, held=held)
+    request = request if link is None else link.into(request)
+    if arguments.reference is None and len(forms := open_relatives(arguments.source, prefers=request.prefer is not None)) > 1:
+        tables = [PlanTable(form.manifest, form.ladder) for form in forms]
+        return choose(forms[0].label, tables, request, "bytes", held=version)
     source = open_source(arguments.source, arguments.reference)
     return make_plan(source.label, source.manifest, source.ladder, request, held=version)
 

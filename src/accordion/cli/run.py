@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with Model.open(arguments.model) as model:
         k = model.choose(arguments.configuration, max_macs=arguments.max_macs)
         arrays = read_inputs(arguments.inputs, model.ladder.inputs_of(k))
-        model.session(k)
+        k = model.prepare(k)
         began = time.perf_counter()
         outputs = model.run(arrays, k)
         seconds = time.perf_counter() - began

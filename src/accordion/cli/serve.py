@@ -25,6 +25,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen at, 0 for any free one (8080)")
     parser.add_argument("--workers", type=options.count, default=1, help="processes (1)")
+    parser.add_argument(
+        "--capacity", type=options.bits_per_second, metavar="RATE", help="what the line carries: near it, plans save bytes (1Gbps)"
+    )
     return parser
 
 
@@ -38,5 +41,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         if context.console.as_json:
             print(document({"url": url}), flush=True)
 
-    serve(arguments.directories, arguments.host, arguments.port, workers=arguments.workers, on_ready=ready)
+    serve(
+        arguments.directories,
+        arguments.host,
+        arguments.port,
+        workers=arguments.workers,
+        capacity_bps=arguments.capacity,
+        on_ready=ready,
+    )
     return 0

@@ -9,11 +9,12 @@ from typing import Literal
 
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import Manifest
+from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE, Manifest
 from accordion.errors import FormatError, UsageError
+from accordion.planning.choice import relatives
 from accordion.registry.reference import Reference, is_url, parse_reference
 
-__all__ = ["Source", "kind_of", "open_source"]
+__all__ = ["Source", "kind_of", "open_relatives", "open_source"]
 
 Kind = Literal["package", "model"]
 
@@ -53,6 +54,29 @@ def open_source(text: str, reference: str | None = None) -> Source:
     return _model(path)
 
 
+def open_relatives(text: str, *, prefers: bool) -> list[Source]:
+    """The versions under PACKAGE or URL/NAME among which a plan may choose; empty where there is no choice to make."""
+    if is_url(text):
+        target = parse_reference(text)
+        return [] if target.reference is not None else asyncio.run(_remote_relatives(target, prefers=prefers))
+    path = Path(text)
+    if kind_of(path) != "package":
+        return []
+    found = {}
+    for tag, descriptor in Layout.open(path).references().items():
+        if descriptor.media_type == MANIFEST_MEDIA_TYPE and not (tag.startswith("sha256-") and tag.endswith(".sig")):
+            found[tag] = _package(path, tag)
+    return [found[tag] for tag in relatives({tag: one.ladder for tag, one in found.items()}, prefers=prefers)]
+
+
+async def _remote_relatives(target: Reference, *, prefers: bool) -> list[Source]:
+    from accordion.registry.client import RegistryClient
+    from accordion.registry.versions import read_relatives
+
+    async with RegistryClient(target) as client:
+        return [Source(str(target), one.manifest, one.ladder) for one in await read_relatives(client, prefers=prefers)]
+
+
 def _with(target: Reference, reference: str | None) -> Reference:
     if reference is None:
         return target
@@ -77,9 +101,10 @@ def _model(path: Path) -> Source:
 
 
 async def _remote(target: Reference) -> Source:
+    from accordion.registry.auth import Credentials
     from accordion.registry.client import RegistryClient
 
-    async with RegistryClient(target) as client:
+    async with RegistryClient(target, Credentials.from_environment()) as client:
         reference = await client.resolve()
         raw = await client.manifest(reference)
         if raw is None:

@@ -10,7 +10,6 @@ from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.delivery import add_transfer, deliver
 from accordion.cli.limits import add_limits, request_from
-from accordion.errors import UsageError
 
 __all__ = ["add", "execute"]
 
@@ -34,7 +33,5 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Upgrades."""
     from accordion.device import upgrade
 
-    if arguments.to is not None and arguments.min_quality is not None:
-        raise UsageError("--to names the configuration: leave --min-quality out")
     request = request_from(arguments, reference=arguments.reference)
     return deliver(arguments, context, lambda **how: upgrade(arguments.model, request, to=arguments.to, **how), arguments.model)

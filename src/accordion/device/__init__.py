@@ -7,8 +7,8 @@ with Model.open("model") as model:
     outputs = model.run(pictures)
 """
 
-from accordion.device.delivery import Delivery, Observer
 from accordion.device.fetching import Fetch, fetch, upgrade
+from accordion.device.job import Delivery, Observer
 from accordion.device.link import Link
 from accordion.device.model import Model, shed, verify_model
 from accordion.planning import Request

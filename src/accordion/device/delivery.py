@@ -1,24 +1,30 @@
-"""One delivery: plan, stream, verify layer by layer while it arrives, and what is complete counts when the deadline passes."""
+"""One delivery: plan, stream, verify layer by layer while it arrives, and what is complete counts when the deadline passes.
+
+While it runs, the plan is looked at again. When the goal is whole before the deadline, what else arrives in time follows. When a
+new version, which counts only once it has taken its place, would come too late, what is whole of it takes its place.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from accordion.artifact.digest import is_digest
-from accordion.artifact.ladder import Ladder, Quality
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
-from accordion.device.link import Link, Shaper
+from accordion.device.folder import Folder
+from accordion.device.job import Delivery, Goal, Job, Observer
+from accordion.device.pace import Pace
+from accordion.device.receiving import Receiver
 from accordion.device.store import INCOMING, Store, locked
-from accordion.errors import ContentError, DigestError, FormatError, TransferError, UnmeetableError, UsageError
-from accordion.planning import Held, Overhead, Plan, Request, make_plan
-from accordion.registry.auth import Credentials
+from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
+from accordion.link_files import estimate_errors
+from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_plan
+from accordion.planning.again import further, not_worse
+from accordion.planning.choice import choose
 from accordion.registry.client import RegistryClient
-from accordion.registry.reference import Reference
+from accordion.registry.versions import read_relatives
 
 __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
@@ -26,70 +32,8 @@ TRIES = 4  # of a stream that breaks off; each must have brought something
 PAUSE_S = 0.2  # before the second try, doubled before each further one
 PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself
 LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has only to connect
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a fetch or an upgrade brought; bytes count manifest and layers.
-
-    `configuration` is the largest complete one; `ready` holds (configuration, seconds since the call) of each as it became
-    complete, beginning with what was there.
-    """
-
-    name: str
-    manifest: str
-    configuration: int
-    quality: Quality
-    bytes_received: int
-    bytes_reused: int
-    seconds: float
-    deadline_met: bool
-    ready: tuple[tuple[int, float], ...]
-    events: tuple[tuple[float, int], ...] = field(default=(), repr=False)
-    """(seconds, bytes received so far), for a picture."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As the commands write it."""
-        return {
-            "name": self.name,
-            "manifest": self.manifest,
-            "configuration": self.configuration,
-            "quality": self.quality.to_json(),
-            "bytes_received": self.bytes_received,
-            "bytes_reused": self.bytes_reused,
-            "seconds": self.seconds,
-            "deadline_met": self.deadline_met,
-            "ready": [{"configuration": k, "seconds": seconds} for k, seconds in self.ready],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """What a caller wants to hear of while bytes arrive; seconds count from the call.
-
-    `ready`: a configuration is whole and may run from the folder; awaited, so let it be quick or start something. `received`:
-    seconds and bytes so far. `say`: a line for people.
-    """
-
-    ready: Callable[[int, float], Awaitable[None]] | None = None
-    received: Callable[[float, int], None] | None = None
-    say: Callable[[str], None] = lambda line: None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be delivered. `to` names the configuration instead of the request's limits.
-
-    `started` is the `time.monotonic()` from which the deadline counts.
-    """
-
-    root: Path
-    target: Reference
-    request: Request
-    to: int | None = None
-    link: Link = Link()  # noqa: RUF009  frozen
-    credentials: Credentials | None = None
-    started: float = field(default_factory=time.monotonic)
+# What is kept of a deadline for checking a new version and putting it into its place: a share, for the machine may be busy.
+EXCHANGE_SHARE, EXCHANGE_LEAST_S, EXCHANGE_MOST_S = 0.1, 0.05, 1.0
 
 
 async def deliver(job: Job, observer: Observer) -> Delivery:
@@ -98,28 +42,14 @@ async def deliver(job: Job, observer: Observer) -> Delivery:
         return await _Delivering(job, observer).work()
 
 
-@dataclass(frozen=True, slots=True)
-class _Goal:
-    """Configuration `k` of `manifest`, whose first `layers` layers it needs; `sure` unless the deadline is known to be too near."""
-
-    manifest: Manifest
-    k: int
-    layers: int
-    sure: bool = True
-
-
 class _Delivering:
     def __init__(self, job: Job, observer: Observer) -> None:
         self.job, self.observer, self.request = job, observer, job.request
-        self.shaper = Shaper(job.link)
-        self.received = 0
+        self.pace = Pace(estimate_errors)
+        self.receiver = Receiver(job, observer, self.pace)
+        self.folder = Folder(job, observer.say, self._tell)
         self.ready: list[tuple[int, float]] = []
-        self.events: list[tuple[float, int]] = [(0.0, 0)]
-        self.running: Store | None = None  # what the folder holds
-        self.store: Store | None = None  # where the goal grows: the same, or the next version beside it
         self.met = True
-        # A stream that was asked for together with the manifest: (first byte, last byte), and its pieces.
-        self.early: tuple[tuple[int, int], asyncio.Task[AsyncIterator[bytes] | None]] | None = None
 
     async def work(self) -> Delivery:
         imports = asyncio.create_task(asyncio.to_thread(_import_ahead))
@@ -129,77 +59,92 @@ class _Delivering:
             await imports
 
     async def _work(self) -> Delivery:
-        await self._take_stock()
+        await self.folder.take_stock()
         deadline = None if self.request.deadline_s is None else self.job.started + self.request.deadline_s
+        reached = False
         try:
             # asyncio's clock is time.monotonic
             async with asyncio.timeout_at(deadline):
                 async with RegistryClient(self.job.target, self.job.credentials) as client:
                     try:
                         goal = await self._choose(client)
-                        await self._transfer(client, goal)
-                        await self._arrived()
+                        whole = await self._transfer(client, goal)
+                        await self.folder.arrived()
+                        reached = whole
+                        if whole:
+                            await self._go_on(client, goal)
                     finally:
-                        await self._drop_early()
+                        await self.receiver.drop_early()
         except TimeoutError:
-            self.met = False
+            pass
+        self.met = reached
         return self._result()
 
-    # What is there ---------------------------------------------------------------------------------------------------------
-
-    async def _take_stock(self) -> None:
-        try:
-            self.running = Store.open(self.job.root)
-        except (ContentError, UsageError) as error:
-            if (self.job.root / "state.json").exists():
-                self.observer.say(f"{error}: fetching it anew")
-            return
-        if broken := await asyncio.to_thread(self.running.repair):
-            self.observer.say(f"no longer what was fetched, so it comes again: {', '.join(broken[:5])}")
-        if (held := self._held()) is not None:
-            await self._tell(held.configuration)
-
-    def _held(self) -> Held | None:
-        if self.running is None:
-            return None
-        try:
-            complete = self.running.complete(self.running.ladder())
-        except ContentError:
-            return None
-        return None if complete is None else Held(self.running.manifest.digest, complete)
+    def _left(self) -> float:
+        """Seconds until the deadline; infinity without one."""
+        return float("inf") if self.request.deadline_s is None else self.request.deadline_s - (time.monotonic() - self.job.started)
 
     # What to fetch ---------------------------------------------------------------------------------------------------------
 
-    async def _choose(self, client: RegistryClient) -> _Goal:
-        await self.shaper.round_trip()  # the connection
+    async def _choose(self, client: RegistryClient) -> Goal:
+        await self.receiver.shaper.round_trip()  # the connection
         reference = self.request.reference or self.job.target.reference
-        held = self._held()
-        if self.running is not None and reference == self.running.manifest.digest and held is not None:
-            return self._plan_here(self.running.manifest, self.running.ladder(), held, LOCAL)
+        held = self.folder.held()
+        if self.folder.running is not None and reference == self.folder.running.manifest.digest and held is not None:
+            return self._plan_here(self.folder.running.manifest, self.folder.running.ladder(), held, LOCAL)
         if self.job.to is None:
             answer = await self._ask_planner(client, reference, held)
             if answer is not None:
                 return await self._follow(client, *answer)
+        if reference is None and self.job.to is None:
+            reference = await self._choose_form(client, held)
         manifest = await self._manifest(client, reference or await client.resolve())
-        self._begin(manifest, reference)
-        store = self._store()
+        self.folder.begin(manifest, reference)
+        store = self.folder.growing
         if store.missing(1):
-            await self._layers(client, store, [0])
+            await self.receiver.layers(client, store, [0], lambda index: self.folder.grown())
         return self._plan_here(manifest, store.ladder(), held, Overhead())
+
+    async def _choose_form(self, client: RegistryClient, held: Held | None) -> str | None:
+        """Where nobody plans: of several forms of one network, the one that suits best; None where there is no choice."""
+        await self.receiver.shaper.round_trip()
+        candidates = await read_relatives(client, prefers=self.request.prefer is not None)
+        if not candidates:
+            return None
+        size = sum(one.size for one in candidates)
+        await self.receiver.shaper.carry(size)
+        self.receiver.count(size)
+        known = (
+            None if held is None or self.folder.running is None else (self.folder.running.manifest, self.folder.running.ladder())
+        )
+        request = self._believing(replace(self.request, held=held, deadline_s=self._remaining()), Overhead())
+        tables = [PlanTable(one.manifest, one.ladder) for one in candidates]
+        try:
+            return choose(self.job.target.name, tables, request, "bytes", held=known).manifest
+        except UnmeetableError as error:
+            if error.limit != "deadline_s" or error.nearest is None or held is not None:
+                raise
+            return str(error.nearest["manifest"])
+
+    def _remaining(self) -> float | None:
+        """What is left of the deadline; None without one. TimeoutError when it has passed."""
+        if self.request.deadline_s is None:
+            return None
+        if (left := self._left()) <= 0:
+            raise TimeoutError
+        return left
 
     async def _ask_planner(self, client: RegistryClient, reference: str | None, held: Held | None) -> tuple[Plan, bool] | None:
         """The endpoint's plan, and whether it keeps the limits; None where nobody plans."""
-        request = replace(self.request, reference=reference, held=held)
-        if request.deadline_s is not None:
-            left = request.deadline_s - (time.monotonic() - self.job.started)
-            if left <= 0:
-                raise TimeoutError
-            request = replace(request, deadline_s=left)
+        request = replace(self.request, reference=reference, held=held, deadline_s=self._remaining())
+        request = self._believing(request, Overhead())
         # A second connection opens meanwhile: manifest and stream are then asked for at once.
         second = asyncio.create_task(client.ping())
-        await self.shaper.round_trip()
+        began = time.monotonic()
+        await self.receiver.shaper.round_trip()
         try:
             data = await client.plan(request.to_json())
+            self.pace.round_trip(time.monotonic() - began)
             await asyncio.wait([second], timeout=PING_S)
         except UsageError as error:
             if held is None or "held" not in str(error):
@@ -215,211 +160,156 @@ class _Delivering:
             second.cancel()
         return None if data is None else (Plan.from_json(data), True)
 
-    async def _follow(self, client: RegistryClient, plan: Plan, sure: bool) -> _Goal:
-        if self.running is not None and self.running.manifest.digest == plan.manifest:
-            manifest = self.running.manifest
+    async def _follow(self, client: RegistryClient, plan: Plan, sure: bool) -> Goal:
+        asked = self.request.reference or self.job.target.reference
+        if is_digest(asked) and plan.manifest != asked:
+            raise DigestError(f"{self.job.target.base} plans for {plan.manifest}; {asked} was asked for")
+        if self.folder.running is not None and self.folder.running.manifest.digest == plan.manifest:
+            manifest = self.folder.running.manifest
         else:
-            if self.running is None and plan.ranges and not (self.job.root / INCOMING).exists():
-                self.early = plan.ranges[0], asyncio.create_task(self._stream(client, plan.manifest, *plan.ranges[0]))
+            if self.folder.running is None and plan.ranges and not (self.job.root / INCOMING).exists():
+                self.receiver.early = (
+                    plan.ranges[0],
+                    asyncio.create_task(self.receiver.stream(client, plan.manifest, *plan.ranges[0])),
+                )
             manifest = await self._manifest(client, plan.manifest)
-        self._begin(manifest, self.request.reference or self.job.target.reference)
+        self.folder.begin(manifest, self.request.reference or self.job.target.reference)
         # The plan is a hint, the manifest counts: what it needs ends where a layer ends.
         if plan.bytes_total not in manifest.offsets[1:]:
             raise FormatError(f"the plan of {self.job.target} is for {plan.bytes_total} bytes, where no layer ends")
-        return _Goal(manifest, plan.configuration, manifest.offsets.index(plan.bytes_total, 1), sure)
+        goal = Goal(manifest, plan.configuration, manifest.offsets.index(plan.bytes_total, 1), sure)
+        store = self.folder.growing
+        sent = sum(manifest.layers[index].size - store.partial(index) for index in store.missing(goal.layers))
+        if sure and self.request.max_bytes is not None and sent > self.request.max_bytes:
+            raise FormatError(f"the plan of {self.job.target} is for {sent} bytes; at most {self.request.max_bytes} were asked for")
+        return goal
 
-    def _plan_here(self, manifest: Manifest, ladder: Ladder, held: Held | None, overhead: Overhead) -> _Goal:
-        self._begin(manifest, self.request.reference or self.job.target.reference)
+    def _plan_here(self, manifest: Manifest, ladder: Ladder, held: Held | None, overhead: Overhead) -> Goal:
+        self.folder.begin(manifest, self.request.reference or self.job.target.reference)
         if self.job.to is not None:
             if self.job.to >= len(ladder):
                 raise UsageError(f"there is no configuration {self.job.to}: {self.job.target.name} has 0 to {len(ladder) - 1}")
-            return _Goal(manifest, self.job.to, ladder.configurations[self.job.to].layers)
+            return Goal(manifest, self.job.to, ladder.configurations[self.job.to].layers)
         known = None
-        if held is not None and self.running is not None and held.manifest != manifest.digest:
-            known = (self.running.manifest, self.running.ladder())
+        if held is not None and self.folder.running is not None and held.manifest != manifest.digest:
+            known = (self.folder.running.manifest, self.folder.running.ladder())
         sure = True
         try:
-            plan = make_plan(
-                self.job.target.name, manifest, ladder, replace(self.request, held=held), held=known, overhead=overhead
-            )
+            request = self._believing(replace(self.request, held=held), overhead)
+            plan = make_plan(self.job.target.name, manifest, ladder, request, held=known, overhead=overhead)
             k = plan.configuration
         except UnmeetableError as error:
             if error.limit != "deadline_s" or error.nearest is None or held is not None:
                 raise
             self.observer.say(f"{error}; trying all the same")
             k, sure = int(error.nearest["configuration"]), False
-        return _Goal(manifest, k, ladder.configurations[k].layers, sure)
+        return Goal(manifest, k, ladder.configurations[k].layers, sure)
+
+    def _believing(self, request: Request, overhead: Overhead) -> Request:
+        """The request with what the caller believes of the link; else, once that is known, with what was seen of it."""
+        if request.throughput_bps is not None or request.link is not None:
+            return request
+        link = self.job.believed or (self.pace.link() if request.rtt_s is None else None)
+        if link is None:
+            return request
+        return link.into(request, round_trips=overhead.setup_round_trips + overhead.stream_round_trips)
 
     async def _manifest(self, client: RegistryClient, reference: str) -> Manifest:
-        await self.shaper.round_trip()
-        raw = await client.manifest(reference)
-        if raw is None:
+        await self.receiver.shaper.round_trip()
+        found = await client.manifest_as_sent(reference)
+        if found is None:
             raise UsageError(f"{self.job.target.base} has no {self.job.target.name}:{reference}")
-        await self.shaper.carry(len(raw))
-        self._count(len(raw))
+        raw, sent = found
+        await self.receiver.shaper.carry(sent)
+        self.receiver.count(sent)
         return Manifest.parse(raw, digest=reference if is_digest(reference) else None)
 
-    def _begin(self, manifest: Manifest, reference: str | None) -> None:
-        """Chooses where the version grows."""
-        if self.store is not None and self.store.manifest.digest == manifest.digest:
-            return
-        about = {"name": self.job.target.name, "url": self.job.target.base, "reference": reference}
-        if self.running is None or self.running.manifest.digest == manifest.digest or self._held() is None:
-            self.store = Store.begin(self.job.root, manifest, **about)  # type: ignore[arg-type]
-            if self.running is not None and self.running.manifest.digest == manifest.digest:
-                self.store.state = replace(self.store.state, files=self.running.state.files)
-            self.store.repair()
-            self.running = self.store
-        else:
-            self.store = self.running.next_version(manifest, **about)  # type: ignore[arg-type]
-            self.store.repair()
-        self.store.save()
+    # The bytes, and whether the goal is still the right one ---------------------------------------------------------------
 
-    def _store(self) -> Store:
-        if self.store is None:
-            raise RuntimeError("nothing was chosen yet")
-        return self.store
+    async def _transfer(self, client: RegistryClient, goal: Goal) -> bool:
+        """Brings the goal. False if, of a new version, something smaller has to do because the deadline is near.
 
-    # The bytes -------------------------------------------------------------------------------------------------------------
+        A new version counts only once it has taken its place, so what is whole of it must do so in time. Within one version there
+        is nothing to do: every prefix counts as it is.
+        """
+        store = self.folder.growing
+        last = None
+        if store is not self.folder.running and self.request.deadline_s is not None and self.job.to is None:
+            takes = min(EXCHANGE_MOST_S, max(EXCHANGE_LEAST_S, EXCHANGE_SHARE * self.request.deadline_s))
+            last = self.job.started + self.request.deadline_s - takes
+        try:
+            async with asyncio.timeout_at(last) as hurry:
+                await self._receive(client, store, goal)
+        except TimeoutError:
+            if not hurry.expired() or not self._worth_taking(store):
+                raise
+            self.observer.say(f"configuration {goal.k} would come too late: what is whole of the new version takes its place")
+            return False
+        return True
 
-    async def _transfer(self, client: RegistryClient, goal: _Goal) -> None:
-        store = self._store()
+    def _worth_taking(self, store: Store) -> bool:
+        """Whether what is whole of a new version is no worse than what runs now."""
+        held = self.folder.held()
+        if store.missing(1) or held is None or self.folder.running is None:
+            return False
+        ladder = store.ladder()
+        k = store.complete(ladder)
+        now = self.folder.running.ladder().configurations[held.configuration].quality
+        return k is not None and not_worse(ladder.configurations[k].quality, now)
+
+    async def _receive(self, client: RegistryClient, store: Store, goal: Goal) -> None:
         if not store.missing(1):
             self._check_goal(store, goal)
+
+        async def placed(index: int) -> None:
+            if index == 0:
+                self._check_goal(store, goal)
+            await self.folder.grown()
+
         for attempt in range(TRIES):
-            before = self.received
+            before = self.receiver.received
             try:
-                await self._layers(client, store, store.missing(goal.layers), goal)
+                await self.receiver.layers(client, store, store.missing(goal.layers), placed)
                 return
             except TransferError as error:
-                if attempt + 1 == TRIES or self.received == before or (error.status or 500) in (401, 403, 404):
+                if attempt + 1 == TRIES or self.receiver.received == before or (error.status or 500) in (401, 403, 404):
                     raise
                 self.observer.say(f"{error}; going on from there")
                 await asyncio.sleep(PAUSE_S * 2**attempt)
 
-    async def _layers(self, client: RegistryClient, store: Store, wanted: list[int], goal: _Goal | None = None) -> None:
-        """Fetches layers; neighbours come in one stream, from where an earlier fetch was cut off."""
-        while wanted:
-            run = [wanted.pop(0)]
-            while wanted and wanted[0] == run[-1] + 1 and not store.partial(wanted[0]):
-                run.append(wanted.pop(0))
-            have = store.partial(run[0])
-            start, end = store.manifest.offsets[run[0]] + have, store.manifest.offsets[run[-1] + 1] - 1
-            if start > end:  # whole already, or empty
-                await self._fill(store, run, _nothing(), goal)
-                continue
-            if self.early is not None and self.early[0] == (start, end):
-                (_, task), self.early = self.early, None
-                pieces = await task
-            else:
-                pieces = await self._stream(client, store.manifest.digest, start, end)
-            if pieces is not None:
-                await self._fill(store, run, pieces, goal)
-                continue
-            for position, index in enumerate(run):  # a plain registry: one blob after the other
-                if position:
-                    await self.shaper.round_trip()
-                layer = store.manifest.layers[index]
-                await self._fill(store, [index], client.blob_range(layer, store.partial(index)), goal)
-
-    async def _stream(self, client: RegistryClient, manifest: str, start: int, end: int) -> AsyncIterator[bytes] | None:
-        await self.shaper.round_trip()
-        return await client.stream(manifest, start, end)
-
-    async def _drop_early(self) -> None:
-        """Closes a stream that nobody came to read."""
-        if self.early is None:
-            return
-        (_, task), self.early = self.early, None
-        task.cancel()
-        for pieces in await asyncio.gather(task, return_exceptions=True):
-            if isinstance(pieces, AsyncGenerator):
-                await pieces.aclose()
-
-    async def _fill(self, store: Store, run: list[int], pieces: AsyncIterator[bytes], goal: _Goal | None) -> None:
-        """Cuts a stream into layers, and puts each into its place when it is whole."""
-        waiting = list(run)
-        incoming = store.incoming(waiting.pop(0))
-        index = run[0]
-        try:
-            shaped = self.shaper.shape(pieces)
-            while True:
-                while not incoming.missing:
-                    store.add(index, incoming.finish())
-                    await self._placed(store, index, goal)
-                    if not waiting:
-                        return
-                    index = waiting.pop(0)
-                    incoming = store.incoming(index)
-                piece = await anext(shaped, None)
-                if piece is None:
-                    raise TransferError(f"{self.job.target.base} broke off in layer {index}")
-                self._count(len(piece))
-                view = memoryview(piece)
-                while view:
-                    part = view[: incoming.missing]
-                    incoming.take(bytes(part))
-                    view = view[len(part) :]
-                    if view:
-                        store.add(index, incoming.finish())
-                        await self._placed(store, index, goal)
-                        if not waiting:
-                            raise TransferError(f"{self.job.target.base} sent more than was asked for")
-                        index = waiting.pop(0)
-                        incoming = store.incoming(index)
-        finally:
-            incoming.close()
-            if hasattr(pieces, "aclose"):
-                await pieces.aclose()
-
-    async def _placed(self, store: Store, index: int, goal: _Goal | None) -> None:
-        if index == 0 and goal is not None:
-            self._check_goal(store, goal)
-        if store.missing(1):
-            return
-        ladder = store.ladder()
-        k = store.complete(ladder)
-        if k is None or (store.state.configuration is not None and k <= store.state.configuration and not self._forgotten(k)):
-            return
-        store.check_graph(ladder, k)
-        store.save(k)
-        if store is self.running:
-            await self._tell(k)
-
-    def _forgotten(self, k: int) -> bool:
-        """Whether the state's configuration was complete before a repair but has not been announced in this delivery."""
-        return all(k != known for known, _ in self.ready)
-
-    async def _arrived(self) -> None:
-        """The goal is whole: another version takes its place now."""
-        store = self._store()
-        if store is not self.running:
-            ladder = store.ladder()
-            k = store.complete(ladder)
+    async def _go_on(self, client: RegistryClient, goal: Goal) -> None:
+        """Up: the goal is whole, and the deadline leaves time for more, as far as the link is known."""
+        first = goal.k
+        while self.request.deadline_s is not None and self.job.to is None:
+            link, store, held = self.pace.link(), self.folder.growing, self.folder.held()
+            if link is None or held is None:
+                return
+            ladder, sent = store.ladder(), self.receiver.received
+            k = further(self.job.target.name, store.manifest, ladder, self.request, held, link, self._left(), sent)
             if k is None:
-                raise DigestError(f"{store.root} lacks what was fetched: the disk lost it")
-            await asyncio.to_thread(store.check_configuration, ladder, k)
-            store.save(k)
-            self.running = self.store = await asyncio.to_thread(store.exchange)
-            await self._tell(k)
-        else:
-            store.save(store.complete(store.ladder()))
-            k = store.complete(store.ladder())
-            if k is not None and self._forgotten(k):
-                await self._tell(k)
+                return
+            self.observer.say(f"configuration {first} came early: going on to configuration {k}")
+            try:
+                await self._transfer(client, Goal(store.manifest, k, ladder.configurations[k].layers))
+            except TransferError as error:
+                self.observer.say(f"{error}; what was planned is there")
+                return
+            await self.folder.arrived()
+            first = k
 
-    @staticmethod
-    def _check_goal(store: Store, goal: _Goal) -> None:
-        rungs = store.ladder().configurations
+    def _check_goal(self, store: Store, goal: Goal) -> None:
+        """The ladder has come: is the plan, which may be somebody else's, what was asked for?"""
+        rungs, request = store.ladder().configurations, self.request
         if goal.k >= len(rungs) or rungs[goal.k].layers != goal.layers:
             raise FormatError(f"the plan says that configuration {goal.k} needs {goal.layers} layers; the ladder says otherwise")
-
-    def _count(self, count: int) -> None:
-        self.received += count
-        now = time.monotonic() - self.job.started
-        self.events.append((now, self.received))
-        if self.observer.received is not None:
-            self.observer.received(now, self.received)
+        rung = rungs[goal.k]
+        cautious = request.confidence is not None
+        too_much = request.max_macs is not None and rung.macs > request.max_macs
+        too_bad = request.min_quality is not None and not rung.quality.meets(request.min_quality, cautious=cautious)
+        if goal.sure and (too_much or too_bad):
+            raise FormatError(
+                f"the plan of {self.job.target} is for configuration {goal.k}, which does not keep the limits asked for"
+            )
 
     async def _tell(self, k: int) -> None:
         now = time.monotonic() - self.job.started
@@ -429,26 +319,27 @@ class _Delivering:
 
     def _result(self) -> Delivery:
         seconds = time.monotonic() - self.job.started
-        held = self._held()
-        if held is None or self.running is None:
+        held = self.folder.held()
+        if held is None or self.folder.running is None:
             raise UnmeetableError(
-                f"nothing was complete when the deadline of {self.request.deadline_s:g} s passed; the {self.received} bytes that "
-                "arrived are kept, and the next fetch goes on from there",
+                f"nothing was complete when the deadline of {self.request.deadline_s:g} s passed; the {self.receiver.received} "
+                "bytes that arrived are kept, and the next fetch goes on from there",
                 limit="deadline_s",
             )
-        ladder = self.running.ladder()
+        ladder = self.folder.running.ladder()
         rung = ladder.configurations[held.configuration]
+        layers = self.folder.running.manifest.layers[: rung.layers]
         return Delivery(
             name=self.job.target.name,
-            manifest=self.running.manifest.digest,
+            manifest=self.folder.running.manifest.digest,
             configuration=held.configuration,
             quality=rung.quality,
-            bytes_received=self.received,
-            bytes_reused=max(0, rung.bytes + self.running.manifest.size - self.received),
+            bytes_received=self.receiver.received,
+            bytes_reused=sum(max(0, layer.size - self.receiver.came[layer.digest]) for layer in layers),
             seconds=seconds,
             deadline_met=self.met,
             ready=tuple(self.ready),
-            events=tuple(self.events),
+            events=tuple(self.receiver.events),
         )
 
 
@@ -456,8 +347,3 @@ def _import_ahead() -> None:
     """What checks and runs the first graph takes a while to import: better while the first bytes are on their way."""
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""

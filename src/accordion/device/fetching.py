@@ -9,11 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from accordion.device.delivery import Delivery, Job, Observer, deliver
+from accordion.device.delivery import deliver
+from accordion.device.job import Delivery, Job, Observer
 from accordion.device.link import Link
 from accordion.device.store import Store
 from accordion.errors import FormatError, UsageError
 from accordion.planning import Request
+from accordion.planning.links import LinkModel
 from accordion.registry.auth import Credentials
 from accordion.registry.reference import Reference, parse_reference
 
@@ -28,14 +30,16 @@ def fetch(
     request: Request = ANYTHING,
     *,
     link: Link | None = None,
+    believed: LinkModel | None = None,
     observer: Observer | None = None,
     credentials: Credentials | None = None,
     started: float | None = None,
 ) -> Delivery:
     """Fetches what `request` allows of `source` (URL/NAME[:TAG]) into the folder `model`; goes on where an earlier fetch stopped.
 
-    A folder that holds another version keeps it until the new one is whole. `link` shapes the transfer; `started` is the
-    `time.monotonic()` from which the deadline counts (now, if left out).
+    A folder that holds another version keeps it until the new one is whole. `link` shapes the transfer; `believed` is what is
+    known of the link beforehand, for a request that says nothing of it; `started` is the `time.monotonic()` from which the
+    deadline counts (now, if left out). When the deadline leaves time for more than was planned, more follows.
 
     Raises:
         UsageError: a bad address, an unknown name, a folder that holds something else.
@@ -44,7 +48,7 @@ def fetch(
         TransferError: the other side can't be reached or broke off; what arrived is kept.
         StorageError: the disk failed.
     """
-    job = _fetch_job(source, model, request, link, credentials, started)
+    job = _fetch_job(source, model, request, link, believed, credentials, started)
     return asyncio.run(deliver(job, observer or Observer()))
 
 
@@ -54,6 +58,7 @@ def upgrade(
     *,
     to: int | None = None,
     link: Link | None = None,
+    believed: LinkModel | None = None,
     observer: Observer | None = None,
     credentials: Credentials | None = None,
     started: float | None = None,
@@ -62,7 +67,7 @@ def upgrade(
 
     With `request.reference`, to that version: the folder is the old one until the new one is whole. Errors as of `fetch`.
     """
-    job = _upgrade_job(model, request, to, link, credentials, started)
+    job = _upgrade_job(model, request, to, link, believed, credentials, started)
     return asyncio.run(deliver(job, observer or Observer()))
 
 
@@ -84,9 +89,10 @@ class Fetch:
         request: Request = ANYTHING,
         *,
         link: Link | None = None,
+        believed: LinkModel | None = None,
         credentials: Credentials | None = None,
     ) -> None:
-        self._job = _fetch_job(source, model, request, link, credentials, None)
+        self._job = _fetch_job(source, model, request, link, believed, credentials, None)
         self._queue: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
         self._task: asyncio.Task[Delivery] | None = None
 
@@ -98,11 +104,12 @@ class Fetch:
         *,
         to: int | None = None,
         link: Link | None = None,
+        believed: LinkModel | None = None,
         credentials: Credentials | None = None,
     ) -> Self:
         """As `upgrade`, step by step."""
         made = cls.__new__(cls)
-        made._job = _upgrade_job(model, request, to, link, credentials, None)
+        made._job = _upgrade_job(model, request, to, link, believed, credentials, None)
         made._queue = asyncio.Queue()
         made._task = None
         return made
@@ -139,13 +146,14 @@ def _fetch_job(
     model: Path | str,
     request: Request,
     link: Link | None,
+    believed: LinkModel | None,
     credentials: Credentials | None,
     started: float | None,
 ) -> Job:
     target = parse_reference(source)
     if request.reference is not None and target.reference is not None:
         raise UsageError(f"{source} names a version already: leave the other one out")
-    return _job(Path(model), target, request, None, link, credentials, started)
+    return _job(Path(model), target, request, None, link, believed, credentials, started)
 
 
 def _upgrade_job(
@@ -153,16 +161,21 @@ def _upgrade_job(
     request: Request,
     to: int | None,
     link: Link | None,
+    believed: LinkModel | None,
     credentials: Credentials | None,
     started: float | None,
 ) -> Job:
+    if to is not None and any(
+        limit is not None for limit in (request.min_quality, request.max_bytes, request.max_macs, request.max_energy_j)
+    ):
+        raise UsageError("the configuration to upgrade to is named: leave limits of quality, bytes, operations and energy out")
     store = Store.open(Path(model))
     state = store.state
     if not state.url:
         raise FormatError(f"{model} does not say where it came from: fetch it anew")
     reference = None if request.reference is not None else state.manifest
     target = parse_reference(f"{state.url}/{state.name}")
-    return _job(Path(model), Reference(target.base, target.name, reference), request, to, link, credentials, started)
+    return _job(Path(model), Reference(target.base, target.name, reference), request, to, link, believed, credentials, started)
 
 
 def _job(
@@ -171,6 +184,7 @@ def _job(
     request: Request,
     to: int | None,
     link: Link | None,
+    believed: LinkModel | None,
     credentials: Credentials | None,
     started: float | None,
 ) -> Job:
@@ -180,6 +194,7 @@ def _job(
         request=request,
         to=to,
         link=link or Link(),
+        believed=believed,
         credentials=credentials or Credentials.from_environment(),
         started=time.monotonic() if started is None else started,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from accordion.artifact.archive import unpack, unpacked_limit
@@ -13,7 +14,7 @@ from accordion.artifact.segment import read_header
 from accordion.device.state import FileEntry
 from accordion.errors import DigestError, FormatError, StorageError
 
-__all__ = ["Incoming", "place_layer"]
+__all__ = ["Incoming", "layer_files", "place_layer"]
 
 
 class Incoming:
@@ -65,28 +66,35 @@ class Incoming:
         return self.path
 
 
-def place_layer(source: Path, layer: Descriptor, target: Path, what: str) -> dict[str, FileEntry]:
-    """Puts the files of a verified layer under `target`; says what they are. A raw layer is moved there; of others, `source` stays.
+def layer_files(source: Path, layer: Descriptor, what: str) -> dict[str, bytes | None]:
+    """The files of the verified layer at `source`, checked; None for the content of a raw one, which is the layer itself.
 
-    FormatError if the layer's content breaks a rule; then nothing of it is in its place.
+    FormatError if the layer's content breaks a rule.
     """
     try:
         if layer.media_type in (WEIGHT_RAW, DOC_RAW):
             if layer.media_type == WEIGHT_RAW:
                 with source.open("rb") as stream:
                     read_header(stream, layer.size, what)
-            path = str(layer.path)
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            source.replace(target / path)
-            return {path: FileEntry(layer.size, layer.digest, layer.digest)}
+            return {str(layer.path): None}
         if layer.path == LADDER_PATH:
-            found = {LADDER_PATH: ladder_file(layer, _read(source, LADDER_LIMIT, what))}
-        else:
-            with source.open("rb") as stream:
-                found = dict(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+            return {LADDER_PATH: ladder_file(layer, _read(source, LADDER_LIMIT, what))}
+        with source.open("rb") as stream:
+            return dict(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+    except OSError as error:
+        raise StorageError(f"can't read {source}: {error.strerror or error}") from error
+
+
+def place_layer(source: Path, layer: Descriptor, target: Path, found: Mapping[str, bytes | None]) -> dict[str, FileEntry]:
+    """Puts the files that `layer_files` found under `target`; says what they are. A raw layer is moved, another stays."""
+    try:
         files = {}
         for path, data in found.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
+            if data is None:
+                source.replace(target / path)
+                files[path] = FileEntry(layer.size, layer.digest, layer.digest)
+                continue
             write_file(target / path, data)
             files[path] = FileEntry(len(data), sha256_digest(data), layer.digest)
         return files

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
-from accordion.errors import AccordionError, ContentError, FormatError, UnmeetableError, UsageError
+from accordion.errors import AccordionError, ContentError, DigestError, FormatError, UnmeetableError, UsageError
 
 if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
     import onnxruntime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
 __all__ = ["Model", "shed", "verify_model"]
 
 Array = NDArray[Any]
+CHANGES = 3  # of a folder by others, while one configuration is being made ready, that are borne
 
 
 class Model:
@@ -43,8 +44,7 @@ class Model:
             UsageError: there is no model.
             ContentError: what is there is broken.
         """
-        store = Store.open(Path(path))
-        return cls(store, store.ladder(), threads)
+        return cls(*_opened(Path(path)), threads)
 
     def __enter__(self) -> Self:
         return self
@@ -72,8 +72,7 @@ class Model:
 
         Sessions of configurations that are the same as before stay; those of another version are dropped.
         """
-        store = Store.open(self.path)
-        ladder = store.ladder()
+        store, ladder = _opened(self.path)
         with self._lock:
             if store.manifest.digest != self._store.manifest.digest:
                 self._sessions = {}
@@ -119,8 +118,7 @@ class Model:
             ContentError: a file is not what was fetched; it does not run.
             UsageError: the inputs don't fit.
         """
-        k = self.choose(configuration, max_macs=max_macs)
-        session = self.session(k)
+        k, session = self._prepared(configuration, max_macs)
         specs = self.ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
         names = [output.name for output in session.get_outputs()]
@@ -130,12 +128,35 @@ class Model:
             raise UsageError(f"configuration {k} can't take these inputs: {_first_line(error)}") from error
         return dict(zip(names, found, strict=True))
 
+    def prepare(self, configuration: int | None = None, *, max_macs: int | None = None) -> int:
+        """As `choose`, with the session made, so that the next `run` takes no longer than inference does.
+
+        Where another process has meanwhile put another version in this one's place, or shed of it, it goes on with what is there.
+        """
+        return self._prepared(configuration, max_macs)[0]
+
+    def _prepared(self, configuration: int | None, max_macs: int | None) -> tuple[int, onnxruntime.InferenceSession]:
+        for _ in range(CHANGES):
+            k = self.choose(configuration, max_macs=max_macs)
+            try:
+                return k, self.session(k)
+            except ContentError:
+                if Store.open(self.path).state == self._store.state:
+                    raise
+                self.refresh()
+        k = self.choose(configuration, max_macs=max_macs)
+        return k, self.session(k)
+
     def session(self, k: int) -> onnxruntime.InferenceSession:
         """The ONNX Runtime session of configuration `k`, made when first asked for. ContentError if it can't be trusted."""
         with self._lock:
             if k not in self._sessions:
                 self._store.check_configuration(self.ladder, k)
-                self._sessions[k] = self._load(k)
+                session = self._load(k)
+                # What was checked may have been another version's when it was read: two versions must never run as one.
+                if Store.open(self.path).manifest.digest != self._store.manifest.digest:
+                    raise DigestError(f"another version took the place of this one in {self.path} while it was read")
+                self._sessions[k] = session
             return self._sessions[k]
 
     def close(self) -> None:
@@ -154,6 +175,18 @@ class Model:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above
             raise FormatError(f"ONNX Runtime does not load configuration {k}: {_first_line(error)}") from error
+
+
+def _opened(path: Path) -> tuple[Store, Ladder]:
+    """A folder and its ladder, also while another process changes it."""
+    store = Store.open(path)
+    try:
+        return store, store.ladder()
+    except ContentError:
+        again = Store.open(path)
+        if again.state == store.state:
+            raise
+        return again, again.ladder()
 
 
 def _best(rungs: Any) -> int:

@@ -1,11 +1,12 @@
 """A model folder on disk: what is there, what is missing, and changes that happen whole or not at all.
 
-While another version arrives it is a folder of its own, `.next`, beside the running one. Once it is whole a marker is written there
-(the one step that decides), and then its files move into their place; whoever finds the marker after a crash moves the rest.
+While another version arrives it is a folder of its own, `.next`, beside the running one, whose place it takes in one step (see
+`exchange`).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -19,13 +20,13 @@ from accordion.artifact.digest import file_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
 from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
-from accordion.device.layers import Incoming, place_layer
+from accordion.artifact.paths import check_unique
+from accordion.device.exchange import INCOMING, LOCK, NEXT, decide, finish_exchange, read_bounded, remove_empty, settle
+from accordion.device.layers import Incoming, layer_files, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
 
 __all__ = ["INCOMING", "Store", "locked"]
-
-NEXT, MARKER, INCOMING, LOCK = ".next", "COMMIT", ".incoming", ".lock"
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def locked(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"another fetch, upgrade or shed is at work in {path}: wait for it, or name another folder"
             ) from error
-        _finish_exchange(path)
+        finish_exchange(path)
         for left in path.glob(".new-*"):  # of a write that was killed
             left.unlink(missing_ok=True)
         try:
@@ -66,24 +67,36 @@ class Store:
 
     @classmethod
     def open(cls, root: Path) -> Store:
-        """What is there. UsageError if that is no model, ContentError if it is a broken one."""
+        """What is there. UsageError if that is no model, ContentError if it is a broken one.
+
+        A reader meets another process, or what a killed one left, in the middle of an exchange of versions: then it waits for the
+        end of that, or brings it about.
+        """
         if not root.is_dir():
             raise UsageError(f"there is no model folder {root}")
+        settle(root)
+        with suppress(ContentError):
+            return cls._load(root)
+        settle(root)
+        return cls._load(root)
+
+    @classmethod
+    def _load(cls, root: Path) -> Store:
         if not (root / "state.json").is_file() and not (root / "manifest.json").is_file():
             raise UsageError(f"{root} is no model folder: it has no state.json")
-        state = State.parse(_read(root / "state.json", STATE_LIMIT), str(root / "state.json"))
-        manifest = Manifest.parse(_read(root / "manifest.json", MANIFEST_LIMIT), digest=state.manifest)
+        state = State.parse(read_bounded(root / "state.json", STATE_LIMIT), str(root / "state.json"))
+        manifest = Manifest.parse(read_bounded(root / "manifest.json", MANIFEST_LIMIT), digest=state.manifest)
         return cls(root, manifest, state)
 
     @classmethod
     def begin(cls, root: Path, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
         """A folder for this version, going on with what is there of it; anything else in it is of no use any more."""
-        try:
-            before = cls.open(root)
-            if before.manifest.digest == manifest.digest:
-                return cls(root, manifest, replace(before.state, name=name, url=url, reference=reference))
-        except (ContentError, UsageError):
-            pass
+        before = None
+        with suppress(ContentError):
+            before = State.parse(read_bounded(root / "state.json", STATE_LIMIT), str(root / "state.json"))
+        if before is not None and before.manifest == manifest.digest:
+            write_file(root / "manifest.json", manifest.raw)  # perhaps it alone was broken
+            return cls(root, manifest, replace(before, name=name, url=url, reference=reference))
         made = cls(root, manifest, State(name, url, reference, manifest.digest, None, 0))
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -99,7 +112,7 @@ class Store:
         if entry is None or entry.layer != self.manifest.layers[0].digest:
             raise FormatError(f"{self.root} has no ladder yet: fetch it again")
         self.check_file(LADDER_PATH)
-        ladder = Ladder.parse(_read(self.root / LADDER_PATH, LADDER_LIMIT))
+        ladder = Ladder.parse(read_bounded(self.root / LADDER_PATH, LADDER_LIMIT))
         ladder.check_against(self.manifest)
         return ladder
 
@@ -143,7 +156,7 @@ class Store:
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
         sizes = {path: entry.size for path, entry in self.state.files.items() if entry.layer in weights}
-        check_graph(_read(self.root / rung.graph, GRAPH_LIMIT), sizes, rung.graph)
+        check_graph(read_bounded(self.root / rung.graph, GRAPH_LIMIT), sizes, rung.graph)
 
     def repair(self) -> list[str]:
         """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""
@@ -171,12 +184,15 @@ class Store:
         return size if size <= layer.size else 0
 
     def add(self, index: int, source: Path) -> None:
-        """Puts the verified layer at `source` in its place and remembers it."""
+        """Puts the verified layer at `source` in its place and remembers it.
+
+        FormatError, before anything is touched, if its content breaks a rule or would lie where another layer's does.
+        """
         layer = self.manifest.layers[index]
-        files = place_layer(source, layer, self.root, f"layer {index}")
-        for path in files:
-            if path in self.state.files and self.state.files[path].layer != layer.digest:
-                raise FormatError(f"layer {index}: the path {path!r} is another layer's")
+        found = layer_files(source, layer, f"layer {index}")
+        others = [path for path, entry in self.state.files.items() if entry.layer != layer.digest]
+        check_unique([*others, *found])
+        files = place_layer(source, layer, self.root, found)
         self.state = replace(self.state, files={**self.state.files, **files})
         self.save()
         source.unlink(missing_ok=True)
@@ -195,21 +211,32 @@ class Store:
         write_file(self.root / "state.json", self.state.to_bytes())
 
     def shed(self, ladder: Ladder, k: int) -> int:
-        """Deletes what only configurations above `k` need; returns the bytes given back."""
+        """Deletes what only configurations above `k` need; returns the bytes given back.
+
+        On a full disk not even the new state can be written: there the first files go before it is.
+        """
         count = ladder.configurations[k].layers
         kept = {layer.digest for layer in self.manifest.layers[:count]}
         going = {path for path, entry in self.state.files.items() if entry.layer not in kept}
         # Files that a killed fetch put in place without writing the state.
         going |= {str(layer.path) for layer in self.manifest.layers[count:] if layer.path and layer.path not in self.state.files}
         self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if p not in going})
-        self.save(k)
+        waiting = [self.root / path for path in sorted(going, reverse=True)]
         freed = 0
         try:
-            for place in [self.root / path for path in going] + list((self.root / INCOMING).glob("*")):
-                if place.is_file():
-                    freed += place.stat().st_size
-                    place.unlink()
+            for place in (self.root / INCOMING).glob("*"):
+                freed += _delete(self.root, place)
             shutil.rmtree(self.root / NEXT, ignore_errors=True)
+            while True:
+                try:
+                    self.save(k)
+                    break
+                except StorageError as error:
+                    if not waiting or not _is_full(error):
+                        raise
+                    freed += _delete(self.root, waiting.pop(0))
+            for place in waiting:
+                freed += _delete(self.root, place)
         except OSError as error:
             raise StorageError(f"can't delete in {self.root}: {error.strerror or error}") from error
         return freed
@@ -237,8 +264,11 @@ class Store:
     def exchange(self) -> Store:
         """Of a next version: takes the place of the running one. Returns the folder as it then is."""
         parent = self.root.parent
-        write_file(self.root / MARKER, b"")
-        _finish_exchange(parent)
+        old: list[str] = []
+        with suppress(ContentError):
+            old = list(Store._load(parent).state.files)
+        decide(self.root, old)
+        finish_exchange(parent)
         return Store.open(parent)
 
     def _paths_of(self, count: int) -> list[str]:
@@ -259,30 +289,18 @@ class Store:
             self.state = replace(self.state, files={**self.state.files, **found})
 
 
-def _finish_exchange(root: Path) -> None:
-    """Moves a decided next version into its place; harmless to repeat from the beginning."""
-    new = root / NEXT
-    if not (new / MARKER).exists():
-        return
-    try:
-        old_files: set[str] = set()
-        with suppress(ContentError, UsageError):
-            old_files = set(Store.open(root).state.files)
-        state = State.parse(_read(new / "state.json", STATE_LIMIT), str(new / "state.json"))
-        for path in state.files:
-            if (new / path).exists():
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(new / path, root / path)  # noqa: PTH105
-        for name in ("manifest.json", "state.json"):
-            write_file(root / name, _read(new / name, STATE_LIMIT))
-        for path in old_files - set(state.files):
-            (root / path).unlink(missing_ok=True)
-        shutil.rmtree(root / INCOMING, ignore_errors=True)
-        # The marker goes last of all that matters: until then a repetition finds its way.
-        (new / MARKER).unlink()
-        shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        raise StorageError(f"can't put the new version of {root} in its place: {error.strerror or error}") from error
+def _is_full(error: StorageError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _delete(root: Path, place: Path) -> int:
+    """Deletes a file, and folders that are empty then; returns the bytes given back."""
+    if not place.is_file():
+        return 0
+    size = place.stat().st_size
+    place.unlink()
+    remove_empty(root, place.parent)
+    return size
 
 
 def _link(source: Path, target: Path) -> None:
@@ -290,16 +308,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
-    except FileNotFoundError as error:
-        raise FormatError(f"{path} is missing") from error
-    except OSError as error:
-        raise StorageError(f"can't read {path}: {error.strerror or error}") from error
-    if len(data) > limit:
-        raise FormatError(f"{path} is longer than the {limit} bytes that it may have")
-    return data

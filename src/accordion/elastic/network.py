@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from accordion.elastic.order import Order
+from accordion.elastic.order import Family
 from accordion.errors import UsageError
 
 __all__ = ["Chain", "ElasticNetwork"]
+
+Watch = Callable[[tuple[int, ...]], None]
 
 
 @runtime_checkable
@@ -35,16 +37,20 @@ class ElasticNetwork(nn.Module):
 
     `swaps[k]` are (path, path of the module that stands there in configuration k): a head of its own, say. `alternates` are the
     paths of modules that only stand in for others; they belong to no configuration by their own name.
+
+    `values[k]` are tensors (by the buffer's dotted name) that configuration k has instead of the module's own: batch-norm
+    statistics measured for it, say. They are for evaluation; training goes on with the module's own.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        order: Order,
+        order: Family,
         example_input: Tensor | None = None,
         *,
         swaps: Mapping[int, Mapping[str, str]] | None = None,
         alternates: Iterable[str] = (),
+        values: Mapping[int, Mapping[str, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -59,8 +65,15 @@ class ElasticNetwork(nn.Module):
         self._alternates = tuple(alternates)
         if missing := [path for pairs in self._swaps.values() for pair in pairs.items() for path in pair if path not in named]:
             raise UsageError(f"the network has no module {missing[0]} to swap")
+        self._values = {k: dict(tensors) for k, tensors in (values or {}).items()}
+        buffers = dict(module.named_buffers())
+        for k, tensors in self._values.items():
+            for name, tensor in tensors.items():
+                if not 0 <= k < len(order) or name not in buffers or buffers[name].shape != tensor.shape:
+                    raise UsageError(f"the network has no configuration {k} with a buffer {name} of shape {list(tensor.shape)}")
         # Plain dict: the views share the parameters and must not register them a second time.
         self._views: dict[int, tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
+        self._stand_ins: dict[tuple[object, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
 
     def __len__(self) -> int:
         """K, the number of configurations."""
@@ -77,30 +90,91 @@ class ElasticNetwork(nn.Module):
             raise UsageError(f"there is no configuration {k}: this network has 0 to {len(self.order) - 1}")
         if k not in self._views:
             active = self.order.configurations[k]
-            gone = {block for stage in self.order.stages for block in stage} - active
+            gone = frozenset(block for stage in self.order.stages for block in stage) - active
             put: dict[str, nn.Module | None] = dict.fromkeys([*gone, *self._alternates])
             for path, other in self._swaps.get(k, {}).items():
                 put[path] = self.module.get_submodule(other)
-            clones: list[tuple[nn.Module, nn.Module]] = []
+            stand_ins, clones = self._with_values(k, gone)
+            put.update(stand_ins)
             self._views[k] = (_without(self.module, put, clones), clones)
         view, clones = self._views[k]
         for clone, original in clones:
             clone.training = original.training
         return view
 
+    def with_values(self, values: Mapping[int, Mapping[str, Tensor]]) -> ElasticNetwork:
+        """Another elastic network over the same module, where configurations have these values (see the class).
+
+        Configurations that are given the same tensor objects go on sharing the work of what has them.
+        """
+        return ElasticNetwork(self.module, self.order, swaps=self._swaps, alternates=self._alternates, values=values)
+
+    def over(self, module: nn.Module) -> ElasticNetwork:
+        """The same blocks, order and heads over another module of the same structure (an average of the weights, say)."""
+        return ElasticNetwork(module, self.order, swaps=self._swaps, alternates=self._alternates)
+
+    def _with_values(self, k: int, gone: frozenset[str]) -> tuple[dict[str, nn.Module], list[tuple[nn.Module, nn.Module]]]:
+        """Stand-ins for the blocks (or modules outside them) of which `k` has other values, and whose clones they are."""
+        blocks = {block for stage in self.order.stages for block in stage}
+        by_block: dict[str, list[tuple[str, str, Tensor]]] = {}
+        for name, tensor in self._values.get(k, {}).items():
+            path, _, buffer = name.rpartition(".")
+            block = next((parent for parent in _parents(path) if parent in blocks), path)
+            if block not in gone:
+                by_block.setdefault(block, []).append((path, buffer, tensor))
+        found: dict[str, nn.Module] = {}
+        clones: list[tuple[nn.Module, nn.Module]] = []
+        for block, changes in by_block.items():
+            key = (block, *((path, buffer, id(tensor)) for path, buffer, tensor in changes))
+            if key not in self._stand_ins:
+                self._stand_ins[key] = self._stand_in(block, changes)
+            found[block], pairs = self._stand_ins[key]
+            clones += pairs
+        return found, clones
+
+    def _stand_in(
+        self, block: str, changes: Sequence[tuple[str, str, Tensor]]
+    ) -> tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]:
+        clones: list[tuple[nn.Module, nn.Module]] = []
+        put: dict[str, nn.Module] = {}
+        for path, buffer, tensor in changes:
+            original = self.module.get_submodule(path)
+            inner = path[len(block) + 1 :]
+            if inner not in put:
+                put[inner] = copy.copy(original)
+                put[inner].__dict__["_buffers"] = dict(original._buffers)
+                clones.append((put[inner], original))
+            own = original._buffers[buffer]
+            put[inner]._buffers[buffer] = tensor if own is None else tensor.to(own.device)
+        return put[""] if "" in put else _without(self.module.get_submodule(block), put, clones), clones
+
     def extract(self, k: int) -> nn.Module:
         """Configuration `k` with its own copy of the parameters."""
         return copy.deepcopy(self.at(k))
 
-    def outputs(self, x: Tensor, ks: Iterable[int]) -> dict[int, Tensor]:
-        """The outputs of several configurations; what they have in common runs once if the module is a `Chain`."""
+    def outputs(self, x: Tensor, ks: Iterable[int], watch: Watch | None = None) -> dict[int, Tensor]:
+        """The outputs of several configurations; what they have in common runs once if the module is a `Chain`.
+
+        `watch` is told before every piece that runs for which configurations it does.
+        """
         wanted = sorted(set(ks))
         views = {k: self.at(k) for k in wanted}
+        done: dict[int, Tensor] = {}
         if all(isinstance(view, Chain) for view in views.values()):
-            done: dict[int, Tensor] = {}
-            _run_chains(x, {k: list(view.chain()) for k, view in views.items() if isinstance(view, Chain)}, done)
+            _run_chains(x, {k: list(view.chain()) for k, view in views.items() if isinstance(view, Chain)}, done, watch)
             return {k: done[k] for k in wanted}
-        return {k: view(x) for k, view in views.items()}
+        for k, view in views.items():
+            if watch:
+                watch((k,))
+            done[k] = view(x)
+        return done
+
+
+def _parents(path: str) -> Iterable[str]:
+    """`a.b.c` → `a.b.c`, `a.b`, `a`."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
 
 
 def _without(module: nn.Module, put: Mapping[str, nn.Module | None], clones: list[tuple[nn.Module, nn.Module]]) -> nn.Module:
@@ -131,7 +205,9 @@ def _without(module: nn.Module, put: Mapping[str, nn.Module | None], clones: lis
     return clone
 
 
-def _run_chains(x: Tensor, chains: dict[int, list[nn.Module]], done: dict[int, Tensor], start: int = 0) -> None:
+def _run_chains(
+    x: Tensor, chains: dict[int, list[nn.Module]], done: dict[int, Tensor], watch: Watch | None = None, start: int = 0
+) -> None:
     """Runs every chain from position `start` on `x`; chains whose next step is the same module share it."""
     while chains:
         groups: dict[int, dict[int, list[nn.Module]]] = {}
@@ -144,7 +220,11 @@ def _run_chains(x: Tensor, chains: dict[int, list[nn.Module]], done: dict[int, T
             return
         *aside, trunk = sorted(groups.values(), key=len)
         for group in aside:
-            _run_chains(next(iter(group.values()))[start](x), group, done, start + 1)
+            if watch:
+                watch(tuple(group))
+            _run_chains(next(iter(group.values()))[start](x), group, done, watch, start + 1)
+        if watch:
+            watch(tuple(trunk))
         x = next(iter(trunk.values()))[start](x)
         chains, start = trunk, start + 1
 

@@ -1,28 +1,30 @@
 """Orders: the rule by which blocks join, as values. No torch here.
 
 An order lists the configurations of a network from the smallest (0) to the complete one (K-1). Configurations are nested: each
-contains the one before. Blocks are named by their dotted path in the network, grouped by stage, in the order of the data flow.
+contains the one before. A family is the same without nesting: what a network is trained over while an order is still sought.
+Blocks are named by their dotted path in the network, grouped by stage, in the order of the data flow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from accordion.errors import UsageError
 
-__all__ = ["Order", "Stages", "blockwise", "by_name", "nested", "right_to_left", "stage_counts"]
+__all__ = ["Family", "Order", "Stages", "blockwise", "by_name", "grid", "nested", "right_to_left", "stage_counts"]
 
 Stages = tuple[tuple[str, ...], ...]
 """Block names by stage, first stage first, blocks in the order of the data flow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A nested sequence of configurations over the blocks of `stages`.
+class Family:
+    """Configurations over the blocks of `stages`, the smallest first, the complete one last.
 
-    `configurations[k]` is the set of block names that configuration k runs. Raises UsageError when the sequence is empty, names
-    unknown blocks, is not strictly nested, or does not end with every block.
+    `configurations[k]` is the set of block names that configuration k runs; every one contains the first. Raises UsageError when
+    there is none, when one names unknown blocks or lacks a block of the first, when two are equal, or when the last lacks a block.
     """
 
     name: str
@@ -37,24 +39,27 @@ class Order:
             raise UsageError(f"order {self.name!r}: block named twice: {', '.join(twice)}")
         if not self.configurations:
             raise UsageError(f"order {self.name!r} has no configuration")
-        previous: frozenset[str] | None = None
         for index, active in enumerate(self.configurations):
             if unknown := active - known:
                 raise UsageError(
                     f"order {self.name!r}, configuration {index}: the network has no block {', '.join(sorted(unknown))}"
                 )
-            if previous is not None and not previous < active:
-                lost = ", ".join(sorted(previous - active)) or "nothing is added"
-                raise UsageError(
-                    f"order {self.name!r} is not nested: configuration {index} must keep every block of configuration "
-                    f"{index - 1} and add at least one ({lost})"
-                )
-            previous = active
-        if previous != known:
+        self._check_steps()
+        if self.configurations[-1] != known:
             raise UsageError(
                 f"order {self.name!r}: the last configuration must be complete; it lacks "
-                f"{', '.join(sorted(known - (previous or frozenset())))}"
+                f"{', '.join(sorted(known - self.configurations[-1]))}"
             )
+
+    def _check_steps(self) -> None:
+        smallest = self.configurations[0]
+        for index, active in enumerate(self.configurations):
+            if lost := smallest - active:
+                raise UsageError(
+                    f"order {self.name!r}, configuration {index} lacks blocks of the smallest one: {', '.join(sorted(lost))}"
+                )
+        if len(set(self.configurations)) != len(self.configurations):
+            raise UsageError(f"order {self.name!r} has two equal configurations")
 
     def __len__(self) -> int:
         """K, the number of configurations."""
@@ -72,6 +77,36 @@ class Order:
             if self.by_stage(k) == wanted:
                 return k
         raise UsageError(f"order {self.name!r} has no configuration {wanted}")
+
+    def watched(self) -> tuple[int, ...]:
+        """The configurations that a training looks at after each epoch: all of an order, the most even ones of a family."""
+        even = {0, len(self) - 1}
+        whole = stage_counts(self.stages)
+        counts = [self.by_stage(k) for k in range(len(self))]
+        for n in range(1, max(whole) + 1):
+            goal = [min(n, most) for most in whole]
+            even.add(min(range(len(self)), key=lambda k: (sum(abs(a - b) for a, b in zip(counts[k], goal, strict=True)), k)))
+        return tuple(sorted(even))
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Family):
+    """A nested family: each configuration keeps every block of the one before and adds at least one. UsageError otherwise."""
+
+    def _check_steps(self) -> None:
+        previous: frozenset[str] | None = None
+        for index, active in enumerate(self.configurations):
+            if previous is not None and not previous < active:
+                lost = ", ".join(sorted(previous - active)) or "nothing is added"
+                raise UsageError(
+                    f"order {self.name!r} is not nested: configuration {index} must keep every block of configuration "
+                    f"{index - 1} and add at least one ({lost})"
+                )
+            previous = active
+
+    def watched(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(len(self.configurations)))
 
 
 def stage_counts(stages: Stages) -> tuple[int, ...]:
@@ -108,10 +143,30 @@ def nested(name: str, stages: Stages, counts: Iterable[Sequence[int]]) -> Order:
     return Order(name, stages, tuple(rows))
 
 
-def by_name(name: str, stages: Stages) -> Order:
-    """`right-to-left` (alias `CoML`) or `blockwise` (alias `BlockCoML`)."""
+def grid(stages: Stages, minimum: Sequence[int] | None = None) -> Family:
+    """Every configuration (n1, n2, …) with at least `minimum` blocks by stage (one each if left out), fewest blocks first.
+
+    No nested path, so nothing to package: a network is trained over it to find out which path is worth taking.
+    """
+    most = stage_counts(stages)
+    least = tuple(minimum) if minimum is not None else (1,) * len(most)
+    if len(least) != len(most) or any(not 0 <= low <= high for low, high in zip(least, most, strict=True)) or not any(least):
+        raise UsageError(f"a grid can't begin with {least} blocks by stage: the network has {most}, and one block must be there")
+    counts = product(*(range(low, high + 1) for low, high in zip(least, most, strict=True)))
+    rows = sorted(counts, key=lambda row: (sum(row), row))
+    return Family(f"grid-{'-'.join(map(str, least))}", stages, tuple(_prefixes(stages, row) for row in rows))
+
+
+def by_name(name: str, stages: Stages) -> Family:
+    """`right-to-left` (alias `CoML`), `blockwise` (alias `BlockCoML`), or `grid` with its smallest configuration: `grid:2,1,1`."""
     makers = {"right-to-left": right_to_left, "coml": right_to_left, "blockwise": blockwise, "blockcoml": blockwise}
+    kind, _, least = name.lower().partition(":")
+    if kind == "grid":
+        try:
+            return grid(stages, [int(count) for count in least.split(",")] if least else None)
+        except ValueError:
+            raise UsageError(f"{name!r} is not a grid: write grid, or grid:2,1,1 with the fewest blocks by stage") from None
     try:
         return makers[name.lower()](stages)
     except KeyError:
-        raise UsageError(f"unknown order {name!r}: choose right-to-left or blockwise") from None
+        raise UsageError(f"unknown order {name!r}: choose right-to-left, blockwise, grid, or a JSON file") from None

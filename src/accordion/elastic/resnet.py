@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accordion.elastic.order import Order, Stages
+from accordion.elastic.order import Family, Stages
 from accordion.errors import UsageError
 
 __all__ = ["CifarResNet", "closed_form_macs"]
@@ -68,6 +68,21 @@ class Head(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         logits: Tensor = self.linear(x_bchw.mean(dim=(2, 3)))
+        return logits
+
+
+class _AfterNoBlock(nn.Module):
+    """Joins with no block behind them, and the head: averages of averages are one average, and it is made before the padding.
+
+    In a step over all configurations of the right-to-left order, every one of the first stage's ends here.
+    """
+
+    def __init__(self, head: Head, missing_channels: int) -> None:
+        super().__init__()
+        self.head, self.missing_channels = head, missing_channels
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        logits: Tensor = self.head.linear(F.pad(x_bchw.mean(dim=(2, 3)), (0, self.missing_channels)))
         return logits
 
 
@@ -129,7 +144,7 @@ class CifarResNet(nn.Module):
             for stage in ("stage1", "stage2", "stage3")
         )
 
-    def swaps(self, order: Order) -> dict[int, dict[str, str]]:
+    def swaps(self, order: Family) -> dict[int, dict[str, str]]:
         """For `ElasticNetwork`: which head each configuration of `order` ends in."""
         if not self.stage_heads:
             return {}
@@ -154,16 +169,13 @@ class CifarResNet(nn.Module):
 
     def chain(self) -> list[nn.Module]:
         """The forward pass as a list of steps (see `accordion.elastic.network.Chain`)."""
-        return [
-            self.normalise,
-            self.stem,
-            *self.stage1,
-            self.join1,
-            *self.stage2,
-            self.join2,
-            *self.stage3,
-            self.head,
-        ]
+        steps: list[nn.Module] = [self.normalise, self.stem, *self.stage1]
+        if len(self.stage2) or len(self.stage3):
+            steps += [self.join1, *self.stage2]
+        if len(self.stage3):
+            return [*steps, self.join2, *self.stage3, self.head]
+        missing = self.join2.added_channels + (0 if len(self.stage2) else self.join1.added_channels)
+        return [*steps, _AfterNoBlock(self.head, missing)]
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         for step in self.chain():

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from accordion.endpoint.catalog import RESCAN_S, Catalog
+from accordion.endpoint.load import Load
 from accordion.endpoint.metrics import CONTENT_TYPE, Measured, Metrics
 from accordion.endpoint.openapi import openapi
 from accordion.endpoint.planner import BODY_TIMEOUT_S, MAX_BODY_BYTES, Planner
@@ -29,6 +30,7 @@ def create_app(
     *,
     default_throughput_bps: float = DEFAULT_THROUGHPUT_BPS,
     overhead: Overhead | None = None,
+    capacity_bps: float | None = None,
     max_plan_bytes: int = MAX_BODY_BYTES,
     plan_timeout_s: float = BODY_TIMEOUT_S,
     rescan_s: float = RESCAN_S,
@@ -38,6 +40,7 @@ def create_app(
     Args:
         directories: packages, or folders that hold packages.
         default_throughput_bps: what a plan assumes of the link, in bits/s, where the request says nothing.
+        capacity_bps: what the endpoint's own line carries, in bits/s; near it, bytes are scarce (see `accordion.planning.choice`).
         overhead: round trips and bytes of a transfer beside manifest and layers; left out, the planner's own.
         max_plan_bytes: how long a plan request may be.
         plan_timeout_s: how long its body may take to arrive, in seconds.
@@ -48,11 +51,12 @@ def create_app(
         FormatError: not one package can be served.
     """
     catalog = Catalog(directories, rescan_s=rescan_s)
-    metrics = Metrics()
+    metrics, load = Metrics(), Load(capacity_bps)
     planner = Planner(
         metrics,
         default_throughput_bps=default_throughput_bps,
         overhead=overhead or Overhead(),
+        load=load,
         max_body_bytes=max_plan_bytes,
         body_timeout_s=plan_timeout_s,
     )
@@ -93,7 +97,7 @@ def create_app(
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False
-    return Measured(app, metrics)
+    return Measured(app, metrics, load)
 
 
 def _note(request: Request, route: str) -> None:

@@ -7,6 +7,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from accordion.endpoint.load import Load
+
 __all__ = ["CONTENT_TYPE", "Measured", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -49,11 +51,15 @@ class Metrics:
 
 
 class Measured:
-    """An ASGI application, counted. The route's name is what the application leaves in `scope["accordion"]["route"]`."""
+    """An ASGI application, counted, also for its load.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    The route's name is what the application leaves in `scope["accordion"]["route"]`.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, load: Load) -> None:
         self._app = app
         self._metrics = metrics
+        self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,9 +76,11 @@ class Measured:
                 status = message["status"]
                 promised = next((int(value) for name, value in message["headers"] if name == b"content-length"), 0)
             elif kind == "http.response.body":
-                count += len(message.get("body", b""))
+                count += (size := len(message.get("body", b"")))
+                self._load.sent(size)
             elif kind == "http.response.pathsend":
                 count += promised
+                self._load.sent(promised)
             await send(message)
 
         metrics = self._metrics

@@ -18,6 +18,8 @@ _NAME = {
 }
 _POSITIVE = {"type": ["number", "null"], "exclusiveMinimum": 0}
 
+_ASCENDING = {"type": "array", "minItems": 1, "maxItems": 32, "items": {"type": "number", "exclusiveMinimum": 0}}
+
 _SCHEMAS: dict[str, Any] = {
     "Digest": _DIGEST,
     "PlanRequest": {
@@ -33,7 +35,8 @@ _SCHEMAS: dict[str, Any] = {
                 "type": ["number", "null"],
                 "exclusiveMinimum": 0,
                 "exclusiveMaximum": 1,
-                "description": "Given: min_quality is held against the worse end of the measured interval, not the value.",
+                "description": "Given: min_quality is held against the worse end of the measured interval, not the value; "
+                "with link, the deadline is kept with this probability.",
             },
             "min_quality": {
                 "type": ["number", "null"],
@@ -49,6 +52,30 @@ _SCHEMAS: dict[str, Any] = {
                 "required": ["manifest", "configuration"],
                 "properties": {"manifest": _DIGEST, "configuration": {"type": "integer", "minimum": 0}},
             },
+            "link": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Link"}]},
+            "prefer": {
+                "enum": ["bytes", "macs", "energy", None],
+                "description": "What is scarce: of what is not measurably worse than the best, the plan needs least of it.",
+            },
+        },
+    },
+    "Link": {
+        "type": "object",
+        "description": "bytes[i][j] or more have arrived seconds[j] after the request with a probability of at least levels[i]; "
+        "instead of throughput_bps and rtt_s.",
+        "additionalProperties": False,
+        "required": ["levels", "seconds", "bytes"],
+        "properties": {
+            "levels": {**_ASCENDING, "description": "Probabilities, ascending, each between 0 and 1."},
+            "seconds": {**_ASCENDING, "description": "Ascending."},
+            "bytes": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 32,
+                "items": {"type": "array", "minItems": 1, "maxItems": 32, "items": {"type": "integer", "minimum": 0}},
+            },
+            "round_trips": {"type": ["number", "null"], "minimum": 0, "maximum": 100, "description": "Counted in; left out: 3."},
+            "rtt_s": {"type": ["number", "null"], "minimum": 0, "description": "What one usually takes; left out: 0."},
         },
     },
     "Quality": {
@@ -111,6 +138,13 @@ _SCHEMAS: dict[str, Any] = {
             },
             "layers": {"type": "array", "items": {"$ref": "#/components/schemas/Layer"}},
             "assumed_throughput_bps": {"type": "number", "description": "What was assumed where the request said nothing."},
+            "promised": {
+                "type": "number",
+                "minimum": 0,
+                "maximum": 1,
+                "description": "With link and deadline_s: the probability of the arrival in time.",
+            },
+            "scarce": {"enum": ["bytes", "macs"], "description": "By what the endpoint chose among versions of one family."},
         },
     },
     "Problem": {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.archive import compress
 from accordion.artifact.digest import is_digest, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.layout import Layout, signature_tag
@@ -24,6 +25,7 @@ __all__ = ["INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version"]
 LOG = logging.getLogger("accordion.endpoint")
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 COSIGN_ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"  # what cosign calls the kind of its signatures
+_MOST_PACKED = 2**20  # bytes of a manifest that is kept compressed too: larger ones would take seconds
 _MOST_UNNAMED = 256  # manifests without a tag that a package keeps in memory, found and not found
 
 
@@ -35,6 +37,7 @@ class Document:
     digest: str
     media_type: str
     fields: Mapping[str, Any]
+    packed: bytes | None = None  # its zstd frame, where that is worth while
 
     @classmethod
     def parse(cls, raw: bytes, what: str) -> Document:
@@ -47,7 +50,8 @@ class Document:
         media_type = fields.get("mediaType", MANIFEST_MEDIA_TYPE)
         if not isinstance(media_type, str) or not media_type.isascii() or not media_type.isprintable() or len(media_type) > 255:
             raise FormatError(f"{what} has no media type")
-        return cls(raw, sha256_digest(raw), media_type, fields)
+        packed = compress(raw) if len(raw) <= _MOST_PACKED else raw
+        return cls(raw, sha256_digest(raw), media_type, fields, packed if len(packed) < len(raw) else None)
 
     @property
     def is_model(self) -> bool:

@@ -13,11 +13,14 @@ from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
+from accordion.endpoint.connection import delivery_rate_bps
+from accordion.endpoint.load import Load
 from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.package import Snapshot, Version
 from accordion.endpoint.replies import json_reply, problem
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Overhead, Request, RequestError
+from accordion.planning.choice import choose, relatives
 
 __all__ = ["MAX_BODY_BYTES", "Planner"]
 
@@ -40,12 +43,14 @@ class Planner:
         *,
         default_throughput_bps: float,
         overhead: Overhead,
+        load: Load | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         self._metrics = metrics
         self._default_bps = default_throughput_bps
         self._overhead = overhead
+        self._load = load or Load()
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
 
@@ -53,9 +58,16 @@ class Planner:
         """The plan, or a problem that says why there is none."""
         try:
             request = self._parse(await self._body(http))
-            version = await self._target(snapshot, request)
+            versions = await self._targets(snapshot, request)
+            version = versions[0]
             held = await self._held(snapshot, request, version)
-            plan = version.table.plan(name, request, held=held, default_throughput_bps=self._default_bps, overhead=self._overhead)
+            throughput = self._throughput(request, http)
+            how: dict[str, Any] = {"held": held, "default_throughput_bps": throughput, "overhead": self._overhead}
+            scarce = self._load.scarce
+            if len(versions) > 1:
+                plan = choose(name, [one.table for one in versions], request, scarce, **how)
+            else:
+                plan = version.table.plan(name, request, **how)
         except _Refused as refused:
             self._metrics.plan(refused.kind)
             return refused.reply
@@ -67,8 +79,10 @@ class Planner:
             return problem(409, "unmeetable", str(error), limit=error.limit, nearest=error.nearest)
         self._metrics.plan("planned")
         value = plan.to_json()
-        if request.throughput_bps is None:
-            value["assumed_throughput_bps"] = self._default_bps
+        if request.throughput_bps is None and request.link is None:
+            value["assumed_throughput_bps"] = throughput
+        if len(versions) > 1 and request.prefer is None:
+            value["scarce"] = scarce
         return json_reply(value, headers={"Cache-Control": "no-store"})
 
     async def _body(self, http: HttpRequest) -> bytes:
@@ -93,6 +107,25 @@ class Planner:
             raise _Refused(400, "malformed", str(error)) from error
         return Request.from_json(data)
 
+    def _throughput(self, request: Request, http: HttpRequest) -> float:
+        """What is assumed of the link where the request says nothing: what the kernel saw of the connection, else the default."""
+        if request.throughput_bps is not None or request.link is not None:
+            return self._default_bps
+        client, server = http.scope.get("client"), http.scope.get("server")
+        if client is None or server is None or server[1] is None:
+            return self._default_bps
+        seen = delivery_rate_bps((str(client[0]), int(client[1])), (str(server[0]), int(server[1])))
+        return self._default_bps if seen is None else max(1.0, seen)
+
+    async def _targets(self, snapshot: Snapshot, request: Request) -> list[Version]:
+        """The version that is asked for; several where the plan may choose among forms of one network."""
+        if request.reference is None:
+            tagged = {tag: snapshot.versions[snapshot.tags[tag].digest] for tag in snapshot.model_tags()}
+            ladders = {tag: version.ladder for tag, version in tagged.items()}
+            if tags := relatives(ladders, prefers=request.prefer is not None):
+                return [tagged[tag] for tag in tags]
+        return [await self._target(snapshot, request)]
+
     async def _target(self, snapshot: Snapshot, request: Request) -> Version:
         reference = request.reference
         if reference is None:
@@ -114,7 +147,7 @@ class Planner:
         return version
 
     async def _held(self, snapshot: Snapshot, request: Request, target: Version) -> tuple[Manifest, Ladder] | None:
-        if request.held is None or request.held.manifest == target.manifest.digest:
+        if request.held is None or (request.held.manifest == target.manifest.digest and request.reference is not None):
             return None
         version = await _version(snapshot, request.held.manifest)
         if version is None:

@@ -15,7 +15,7 @@ from accordion.artifact.digest import is_digest
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.package import INDEX_MEDIA_TYPE, Snapshot
 from accordion.endpoint.planner import Planner
-from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, problem
+from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
 
 __all__ = ["Registry"]
@@ -91,9 +91,15 @@ class Registry:
             "Cache-Control": IMMUTABLE if is_digest(reference) else "no-cache",
             **_VERSION,
         }
+        body = document.raw
+        if document.packed is not None:
+            headers["Vary"] = "Accept-Encoding"
+            if prefers(request.headers.get("accept-encoding"), "zstd"):  # half of a manifest is said again in each layer
+                headers |= {"ETag": f'"{document.digest}+zstd"', "Content-Encoding": "zstd"}
+                body = document.packed
         if matches(request.headers.get("if-none-match"), headers["ETag"]):
             return Response(None, 304, headers)
-        return Response(document.raw, 200, headers, document.media_type)
+        return Response(body, 200, headers, document.media_type)
 
     async def _stream(self, digest: str, snapshot: Snapshot) -> ASGIApp:
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from accordion.endpoint.content import Content
 from accordion.endpoint.ranges import Unsatisfiable, parse_range
 
-__all__ = ["IMMUTABLE", "ContentReply", "json_reply", "matches", "oci_error", "problem"]
+__all__ = ["IMMUTABLE", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
 
 IMMUTABLE = "public, max-age=31536000, immutable"  # for what a digest names
 _REVALIDATE = "no-cache"  # for what a tag names
@@ -133,6 +133,12 @@ async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
 
 async def _end(send: Send, body: bytes = b"") -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def prefers(header: str | None, coding: str) -> bool:
+    """Whether `Accept-Encoding` names this coding before all others. Who names it among others gets the bytes as they are."""
+    name, _, weight = (header or "").lower().partition(",")[0].partition(";")
+    return name.strip() == coding and weight.replace(" ", "").rstrip("0") not in ("q=", "q=0.")
 
 
 def matches(header: str | None, etag: str) -> bool:

@@ -35,6 +35,7 @@ def serve(
     workers: int = 1,
     on_ready: Callable[[str], None] | None = None,
     stop_s: int = _STOP_S,
+    capacity_bps: float | None = None,
     **limits: Any,
 ) -> None:
     """Serves packages until the process is told to stop (SIGINT or SIGTERM); transfers under way are finished first.
@@ -46,6 +47,7 @@ def serve(
         workers: processes; each counts its own metrics.
         on_ready: called with the endpoint's URL when it answers; left out, the URL is printed to standard error.
         stop_s: seconds that transfers under way may take to end.
+        capacity_bps: as in `create_app`, for all workers together.
         limits: as in `create_app`.
 
     Raises:
@@ -57,6 +59,8 @@ def serve(
         raise UsageError(f"{port} is no port: 0 to 65535")
     if not 1 <= workers <= 1024:
         raise UsageError(f"{workers} is no number of workers: 1 to 1024")
+    if capacity_bps is not None:
+        limits = {**limits, "capacity_bps": capacity_bps / workers}
     Catalog(directories)  # says here, once, what is wrong; the workers make their own
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]

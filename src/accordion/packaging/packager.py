@@ -16,10 +16,11 @@ from accordion.artifact.ladder import decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
-from accordion.elastic import ElasticNetwork
+from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import FormatError, StorageError, UsageError
 from accordion.packaging.check import check_prefixes
 from accordion.packaging.parts import Part, make_parts
+from accordion.packaging.slim import slim
 from accordion.training import load_run
 
 __all__ = ["package", "package_network"]
@@ -36,6 +37,7 @@ def package(
     tag: str = "latest",
     name: str | None = None,
     codec: str = "float32",
+    family: str | None = None,
     created: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
@@ -43,7 +45,8 @@ def package(
 
     `out` is made, or gets one more version (a tag that is there already moves); blobs that versions have in common are kept once.
     The same run gives the same bytes. `name` is the model's name (the directory's own if left out), `created` an RFC 3339 time to
-    state, if any. Nothing appears in `out` before every prefix has been run and compared with the network.
+    state, if any. `family` names the network of which this version is one form, for plans that choose among forms. Nothing appears
+    in `out` before every prefix has been run and compared with the network.
 
     Raises:
         UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
@@ -52,8 +55,15 @@ def package(
     """
     if codec not in CODECS:
         raise UsageError(f"unknown codec {codec!r}: choose {', '.join(CODECS)}")
-    _, network, dataset = load_run(run)
+    config, network, dataset = load_run(run)
+    if config.explores:
+        raise UsageError(
+            f"{run} was trained over a grid of configurations and can't be packaged: choose an order with "
+            f"`accordion order {run}`, train on it with --initial, and package that run"
+        )
     fields = read_ladder_fields(run)
+    if family:
+        fields["family"] = family
     pictures = torch.from_numpy(dataset.test.x[:CHECKED_PICTURES]).float() / 255
     return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
 
@@ -70,6 +80,10 @@ def package_network(
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix."""
+    if not isinstance(network.order, Order):
+        raise UsageError(
+            "a network trained over a grid of configurations can't be packaged: choose an order with `accordion order`, train on it"
+        )
     if len(ladder_fields["configurations"]) != len(network):
         raise UsageError(
             f"the ladder has {len(ladder_fields['configurations'])} configurations, the network {len(network)}: profile it again"
@@ -79,7 +93,7 @@ def package_network(
     with _staging(out) as folder:
         staged = Layout.create(folder)
         manifest = build_version(
-            staged, tag, ladder_fields=ladder_fields, configurations=parts, name=name or out.name, created=created
+            staged, tag, ladder_fields=slim(ladder_fields), configurations=parts, name=name or out.name, created=created
         )
         ladder = decode_ladder(manifest.layers[0], staged.read_blob(manifest.layers[0], limit=MOST_LADDER_BYTES))
         check_prefixes(staged, manifest, ladder, network, pictures)

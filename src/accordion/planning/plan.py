@@ -20,6 +20,7 @@ class Plan:
 
     `bytes_to_send` counts the layers that the device lacks, `bytes_total` all that the configuration needs, so their difference is
     what the device has already. `expected_s` is the time from the request to the last byte: round trips, manifest and layers.
+    `promised` is the probability of its arrival by the deadline under the link that the request described; None without one.
     `ranges` are [start, end] in the stream of `manifest`, both inclusive, in order, not touching; `layers` are what they hold.
     """
 
@@ -32,10 +33,11 @@ class Plan:
     expected_s: float
     ranges: tuple[tuple[int, int], ...]
     layers: tuple[Descriptor, ...]
+    promised: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as the protocol has it."""
-        return {
+        made = {
             "name": self.name,
             "manifest": self.manifest,
             "configuration": self.configuration,
@@ -46,6 +48,7 @@ class Plan:
             "ranges": [[start, end] for start, end in self.ranges],
             "layers": [{"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type} for layer in self.layers],
         }
+        return made if self.promised is None else {**made, "promised": self.promised}
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
@@ -63,6 +66,9 @@ class Plan:
             raise FormatError("the plan: 'manifest' is not a digest")
         if isinstance(expected_s, bool) or not isinstance(expected_s, int | float) or not 0 <= expected_s < float("inf"):
             raise FormatError("the plan: 'expected_s' is not a number of seconds")
+        promised = data.get("promised")
+        if promised is not None and (isinstance(promised, bool) or not isinstance(promised, int | float) or not 0 <= promised <= 1):
+            raise FormatError("the plan: 'promised' is not a probability")
         made = cls(
             name=name,
             manifest=str(manifest),
@@ -73,6 +79,7 @@ class Plan:
             expected_s=float(expected_s),
             ranges=_ranges(data.get("ranges")),
             layers=_layers(data.get("layers")),
+            promised=None if promised is None else float(promised),
         )
         asked = sum(end - start + 1 for start, end in made.ranges)
         listed = sum(layer.size for layer in made.layers)

@@ -10,12 +10,14 @@ from typing import Any
 
 from accordion.artifact.digest import is_digest
 from accordion.errors import UsageError
+from accordion.planning.outlook import Outlook
 
 __all__ = ["Held", "Request", "RequestError"]
 
 # Beyond these, products such as bytes x 8 / throughput could leave what a float and JSON can say.
 _LARGEST = 1e18
 _SLOWEST_BPS = 1.0
+PREFERENCES = ("bytes", "macs", "energy")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # as the OCI distribution specification has it
 
 
@@ -61,7 +63,9 @@ class Request:
     `reference` is a tag or a digest. `deadline_s` and `rtt_s` are seconds, `throughput_bps` bits a second, `max_bytes` bounds
     the layers that are *sent*, `max_macs` the multiply-accumulates of one input, `max_energy_j` joules. `min_quality` is in the
     metric's own unit and direction: where lower is better, it is an upper bound. With `confidence` (between 0 and 1) it is held
-    against the worse end of the measured interval instead of the value.
+    against the worse end of the measured interval instead of the value, and with `link` the deadline is kept with that
+    probability. `link` is what the link may deliver from now on, instead of `throughput_bps` and `rtt_s`. `prefer` is what is
+    scarce, "bytes", "macs" or "energy": of what is as good, the least of it.
     """
 
     reference: str | None = None
@@ -74,6 +78,8 @@ class Request:
     max_macs: int | None = None
     max_energy_j: float | None = None
     held: Held | None = None
+    link: Outlook | None = None
+    prefer: str | None = None
 
     def __post_init__(self) -> None:
         _check_reference(self.reference)
@@ -90,6 +96,12 @@ class Request:
                 raise RequestError(name, f"must be a whole number from 1 to {_LARGEST:.0e}, not {_shown(value)}")
         if self.held is not None and not isinstance(self.held, Held):
             raise RequestError("held", f"must be a Held, not {_shown(self.held)}")
+        if self.link is not None and not isinstance(self.link, Outlook):
+            raise RequestError("link", f"must be an Outlook, not {_shown(self.link)}")
+        if self.link is not None and (self.throughput_bps is not None or self.rtt_s is not None):
+            raise RequestError("link", "says rate and round trip itself: leave throughput_bps and rtt_s out")
+        if self.prefer is not None and self.prefer not in PREFERENCES:
+            raise RequestError("prefer", f"must be one of {', '.join(PREFERENCES)}, not {_shown(self.prefer)}")
 
     @classmethod
     def from_json(cls, data: object) -> Request:
@@ -104,6 +116,12 @@ class Request:
         values = {name: value for name, value in data.items() if value is not None}
         if "held" in values:
             values["held"] = Held.from_json(values["held"])
+        if "link" in values:
+            try:
+                values["link"] = Outlook.from_json(values["link"])
+            except UsageError as error:
+                name, _, problem = str(error).rpartition(": ")
+                raise RequestError(f"link.{name}" if name else "link", problem) from error
         for name in ("max_bytes", "max_macs"):  # 1e7 is a float in most readers of JSON, and means a whole number
             if isinstance(values.get(name), float) and values[name].is_integer():
                 values[name] = int(values[name])
@@ -114,6 +132,8 @@ class Request:
         made = {name: getattr(self, name) for name in _NAMES if getattr(self, name) is not None}
         if self.held is not None:
             made["held"] = self.held.to_json()
+        if self.link is not None:
+            made["link"] = self.link.to_json()
         return made
 
 

@@ -1,12 +1,4 @@
-"""Choosing a configuration: what each would cost to send, which limits it keeps, and which of those left is best.
-
-What is expected of a transfer:
-
-    expected_s = rtt_s x round trips + (manifest + layers to send) x 8 / throughput_bps
-
-The ladder is the first layer, so it is counted among the layers. The manifest does not travel when the device holds it. The
-stream's round trip is not counted when no layer is sent. A request without `rtt_s` has round trips of no time.
-"""
+"""Choosing a configuration: what each would cost to send, which limits it keeps, and which of those left is best."""
 
 from __future__ import annotations
 
@@ -16,29 +8,13 @@ from itertools import accumulate
 
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Descriptor, Manifest
+from accordion.artifact.quality import Quality
 from accordion.errors import UnmeetableError
+from accordion.planning.arrival import DEFAULT_THROUGHPUT_BPS, STANDARD_OVERHEAD, Arrival, Overhead
 from accordion.planning.plan import Plan
 from accordion.planning.request import Held, Request, RequestError
 
 __all__ = ["DEFAULT_THROUGHPUT_BPS", "Overhead", "PlanTable", "make_plan"]
-
-DEFAULT_THROUGHPUT_BPS = 10e6  # bits/s; what is assumed where nobody says better: a slow mobile link
-
-
-@dataclass(frozen=True, slots=True)
-class Overhead:
-    """What a transfer costs beside the layers and the manifest.
-
-    `setup_round_trips` pass before the stream can be asked for: one opens the connection, one brings plan or manifest.
-    `stream_round_trips` pass between asking for the stream and its first byte. `extra_bytes` travel besides: headers, the plan.
-    """
-
-    setup_round_trips: float = 2.0
-    stream_round_trips: float = 1.0
-    extra_bytes: int = 0
-
-
-STANDARD_OVERHEAD = Overhead()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +62,7 @@ class PlanTable:
         held: tuple[Manifest, Ladder] | None = None,
         default_throughput_bps: float = DEFAULT_THROUGHPUT_BPS,
         overhead: Overhead = STANDARD_OVERHEAD,
+        at_least: Quality | None = None,
     ) -> Plan:
         """The plan for a request; `held` is the version that `request.held` names, needed when it is another than this one.
 
@@ -93,28 +70,33 @@ class PlanTable:
         fewer bytes; with `min_quality` alone, the fewest bytes that reach it. Quality need not rise with every step, and what
         the device holds costs nothing, so the configuration can lie below the held one: then nothing is sent.
 
+        With `prefer`, of all configurations that are not measurably worse than the best of these (or than `at_least`, where that
+        is better), the one that needs least of what is preferred; with `min_quality` alone, of all that reach it.
+
         Raises:
             UnmeetableError: no configuration keeps all limits; it names one of them, and the nearest plan.
             RequestError: the request makes no sense for this version.
         """
         missing, held_index = self._missing(request.held, held)
         ends = self._missing_ends(missing, held_index)
-        throughput = request.throughput_bps or default_throughput_bps
-        rtt = request.rtt_s or 0.0
         known = request.held is not None and request.held.manifest == self.manifest.digest
         fixed_bytes = overhead.extra_bytes + (0 if known else self.manifest.size)
-        setup_s = rtt * overhead.setup_round_trips + fixed_bytes * 8 / throughput
-        stream_s, byte_s = rtt * overhead.stream_round_trips, 8 / throughput
-        expected = [setup_s + (stream_s + count * byte_s if count else 0.0) for count in ends]
-
-        limits = self._limits(request, expected, ends)
+        arrival = Arrival.of(
+            request, ends, fixed_bytes=fixed_bytes, overhead=overhead, default_throughput_bps=default_throughput_bps
+        )
+        limits = self._limits(request, arrival, ends)
         fitting: Sequence[int] = range(len(ends))
         for limit in limits:
             bound, costs = limit.bound, limit.costs
             fitting = [k for k in fitting if costs[k] <= bound]
 
         fewest = len(limits) == 1 and limits[0].field == "min_quality"
-        order = (ends, self._badness) if fewest else (self._badness, ends)
+        order: tuple[Sequence[float], ...] = (ends, self._badness) if fewest else (self._badness, ends)
+        if request.prefer is not None:
+            scarce = self._scarce(request.prefer, ends)
+            if fitting and not fewest:
+                fitting = self._as_good(fitting, at_least)
+            order = (scarce, *order)
 
         def made(k: int) -> Plan:
             rung = self.ladder.configurations[k]
@@ -126,7 +108,18 @@ class PlanTable:
                 layers = self.manifest.layers[first:count]
             else:
                 ranges, layers = self._pieces(missing, count)
-            return Plan(name, self.manifest.digest, k, rung.quality, ends[k], rung.bytes, expected[k], ranges, layers)
+            return Plan(
+                name=name,
+                manifest=self.manifest.digest,
+                configuration=k,
+                quality=rung.quality,
+                bytes_to_send=ends[k],
+                bytes_total=rung.bytes,
+                expected_s=arrival.expected[k],
+                ranges=ranges,
+                layers=layers,
+                promised=arrival.promised(ends[k]),
+            )
 
         if fitting:
             return made(_least(fitting, order, held_index))
@@ -183,7 +176,26 @@ class PlanTable:
                 ranges.append((start, end))
         return tuple(ranges), tuple(layers)
 
-    def _limits(self, request: Request, expected: Sequence[float], ends: Sequence[int]) -> list[_Limit]:
+    def scarce(self, plan: Plan, prefer: str) -> float:
+        """What a plan of this version needs of what is preferred."""
+        return self._scarce(prefer, [plan.bytes_to_send] * len(self))[plan.configuration]
+
+    def _scarce(self, prefer: str, ends: Sequence[int]) -> Sequence[float]:
+        if prefer == "energy":
+            if self._energy is None:
+                raise RequestError("prefer", "this version has no energy figures (no 'energy_j' in every rung of its ladder)")
+            return self._energy
+        return ends if prefer == "bytes" else self._macs
+
+    def _as_good(self, fitting: Sequence[int], at_least: Quality | None) -> Sequence[int]:
+        """Those whose quality lies within the interval of the best, as it was measured, or beyond it."""
+        best = min(fitting, key=lambda k: self._badness[k])
+        bound = self._cautious_badness[best]
+        if at_least is not None:
+            bound = min(bound, -self._sign * at_least.interval[0 if self._sign > 0 else 1])
+        return [k for k in fitting if self._badness[k] <= bound] or [best]
+
+    def _limits(self, request: Request, arrival: Arrival, ends: Sequence[int]) -> list[_Limit]:
         """The limits given, in the order in which they are blamed: what gives way first stands first."""
         limits = []
         if (wanted := request.min_quality) is not None:
@@ -194,7 +206,7 @@ class PlanTable:
             said = f"{'a surely measured' if cautious else 'a'} quality of {wanted:g} or better"
             limits.append(_Limit("min_quality", self._cautious_badness if cautious else self._badness, -self._sign * wanted, said))
         if request.deadline_s is not None:
-            limits.append(_Limit("deadline_s", expected, request.deadline_s, f"the deadline of {request.deadline_s:g} s"))
+            limits.append(_Limit("deadline_s", arrival.late, arrival.latest, arrival.said))
         if request.max_bytes is not None:
             limits.append(_Limit("max_bytes", ends, request.max_bytes, f"{request.max_bytes} bytes to send"))
         if request.max_macs is not None:

@@ -4,6 +4,8 @@ from accordion.profiling.cost import count_macs, count_parameters
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 from accordion.profiling.interval import CLOPPER_PEARSON, clopper_pearson
 from accordion.profiling.latency import Latency, measure
+from accordion.profiling.lattice import measure_lattice
+from accordion.profiling.path_search import Lattice, best_path, parse_objective, value_of
 from accordion.profiling.profiler import Profile, measure_ladder, profile
 from accordion.profiling.threads import one_thread
 
@@ -12,13 +14,18 @@ __all__ = [
     "INPUT_NAME",
     "OUTPUT_NAME",
     "Latency",
+    "Lattice",
     "Profile",
+    "best_path",
     "clopper_pearson",
     "count_macs",
     "count_parameters",
     "export_onnx",
     "measure",
     "measure_ladder",
+    "measure_lattice",
     "one_thread",
+    "parse_objective",
     "profile",
+    "value_of",
 ]

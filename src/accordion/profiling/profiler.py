@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from accordion.artifact.atomic import write_file
 from accordion.data import Dataset, Split
-from accordion.elastic import ElasticNetwork
+from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import UsageError
 from accordion.profiling.cost import count_macs, count_parameters
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
@@ -85,6 +85,11 @@ def measure_ladder(
     progress: Progress = lambda line: None,
 ) -> Profile:
     """What `profile` does, from values to values; `pictures` are rows of the split called `split`."""
+    if not isinstance(network.order, Order):
+        raise UsageError(
+            f"this network was trained over {len(network)} configurations that are no order, to find one with: "
+            "choose it with `accordion order`, train on it with --initial, and profile that run"
+        )
     ks = range(len(network))
     progress(f"quality of {len(ks)} configurations on {len(pictures)} {split} pictures of {dataset.name}")
     hits = correct(network, pictures, ks)

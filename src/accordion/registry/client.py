@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 
+from accordion.artifact.archive import decompress
 from accordion.artifact.digest import Verifier, is_digest, sha256_digest
 from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor
 from accordion.artifact.strict_json import parse_object
@@ -82,14 +83,28 @@ class RegistryClient:
 
     async def manifest(self, reference: str) -> bytes | None:
         """The exact bytes of a manifest, checked against the digest if `reference` is one; None if there is none."""
-        async with self._ask("GET", f"manifests/{reference}", allow=NOT_THERE, headers={"Accept": MANIFEST_MEDIA_TYPE}) as answer:
+        found = await self.manifest_as_sent(reference)
+        return None if found is None else found[0]
+
+    async def manifest_as_sent(self, reference: str) -> tuple[bytes, int] | None:
+        """As `manifest`, and how many bytes of it crossed the network: endpoints send it compressed to those who ask for that."""
+        headers = {"Accept": MANIFEST_MEDIA_TYPE, "Accept-Encoding": "zstd"}
+        async with self._ask("GET", f"manifests/{reference}", allow=NOT_THERE, headers=headers) as answer:
             if answer.status == 404:
                 return None
             raw = await self._body(answer, MANIFEST_LIMIT)
             promised = reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest")
+            encoding = answer.headers.get("Content-Encoding", "identity").lower()
+        sent = len(raw)
+        if encoding == "zstd":
+            raw = decompress(raw, limit=MANIFEST_LIMIT, what=f"the manifest {reference} from {self.target.base}")
+        elif encoding != "identity":
+            raise FormatError(
+                f"{self.target.base} sent the manifest {reference} encoded as {encoding[:40]!r}, which was not asked for"
+            )
         if promised is not None and promised != sha256_digest(raw):
             raise DigestError(f"the manifest {reference} from {self.target.base} is corrupt: its digest is {sha256_digest(raw)}")
-        return raw
+        return raw, sent
 
     async def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
         """The pieces of a blob as they arrive; DigestError before the last one is given out if they are not what was promised."""
@@ -116,10 +131,10 @@ class RegistryClient:
         raw = json.dumps(dict(request)).encode()
         headers = {"Content-Type": "application/json"}
         async with self._ask(
-            "POST", "_accordion/plan", allow=(400, *NOT_THERE, 405, 409, 422), headers=headers, body=lambda: raw
+            "POST", "_accordion/plan", allow=(400, *NOT_THERE, 405, 409, 422, 501), headers=headers, body=lambda: raw
         ) as answer:
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
-            if answer.status in (400, 404, 405, 409, 422) and kind != "application/problem+json":
+            if answer.status in (400, 404, 405, 409, 422, 501) and kind != "application/problem+json":
                 return None
             data = parse_object(await self._body(answer, PLAN_LIMIT), f"the plan of {self.target}", PLAN_LIMIT)
         if answer.status == 200:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from accordion.data import Dataset
-from accordion.elastic import CifarResNet, ElasticNetwork, by_name
+from accordion.elastic import CifarResNet, ElasticNetwork, Order, OrderTable, by_name
 from accordion.errors import FormatError, UsageError
 from accordion.training import policies
 from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
 
-__all__ = ["TrainingConfig", "build_network"]
+__all__ = ["COMPILE", "TrainingConfig", "build_network"]
+
+COMPILE = ("off", "eager", "aot_eager", "inductor", "cudagraphs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +24,27 @@ class TrainingConfig:
     """Everything that the trained weights depend on.
 
     `network` is `resnet<depth>` (depth 6n+2) or `resnet<n1>-<n2>-<n3>` (blocks by stage); `width` the channels of its first stage
-    (16 in the paper); `order` is `right-to-left` or `blockwise`; `policy` a name from `policies.POLICY_NAMES` or explicit
-    probabilities. `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own.
-    `initial` is a finished run whose weights the training begins with.
+    (16 in the paper); `order` is `right-to-left`, `blockwise`, an order given as data, or `grid` (see `accordion.elastic.grid`),
+    which trains a network over all configurations to find an order with; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
+    `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
+    finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
+
+    `devices` are the processes that share each batch; batch norm sees each process's part of it, so the weights depend on their
+    number. `compile` is "off" or the backend of `torch.compile` (see `accordion.training.compiled`).
     """
 
     dataset: str = "cifar10"
     network: str = "resnet56"
     width: int = 16
-    order: str = "right-to-left"
+    order: str | OrderTable = "right-to-left"
     policy: str | Policy = "CoML-05"
     recipe: Recipe = field(default=MODERN)
     seed: int = 0
     precision: str = "32-true"
     heads: str = "shared"
     initial: str | None = None
+    devices: int = 1
+    compile: str = "off"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -44,18 +52,28 @@ class TrainingConfig:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainingConfig:
-        """FormatError if `data` is not what `to_json` writes."""
+        """From what this or an earlier version's `to_json` wrote (absent fields take their defaults). FormatError otherwise."""
         try:
             fields = dict(data)
-            recipe = dict(fields.pop("recipe"))
-            recipe["milestones"] = tuple(recipe["milestones"])
-            recipe["sizes"] = tuple((float(until), float(scale)) for until, scale in recipe["sizes"])
-            policy = fields.pop("policy")
+            recipe = Recipe.from_json(fields.pop("recipe"))
+            policy, order = fields.pop("policy"), fields.pop("order")
             if isinstance(policy, dict):
                 policy = Policy(policy["name"], tuple(policy["probabilities"]))
-            return cls(**fields, recipe=Recipe(**recipe), policy=policy)
-        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(order, dict):
+                order = OrderTable.from_json(order)
+            return cls(**fields, recipe=recipe, policy=policy, order=order)
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             raise FormatError(f"these are not the settings of a training: {error}") from error
+
+    @property
+    def explores(self) -> bool:
+        """Whether this trains over more than an order: to find one with, not to package."""
+        return isinstance(self.order, str) and self.order.lower().partition(":")[0] == "grid"
+
+    @property
+    def order_name(self) -> str:
+        """The order in a word."""
+        return self.order.name if isinstance(self.order, OrderTable) else self.order
 
     def policy_for(self, k: int) -> Policy:
         """The policy over `k` configurations."""
@@ -91,5 +109,13 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
         stage_heads=config.heads == "stage",
         blocks_by_stage=None if match[2] is None else (int(match[1]), int(match[2]), int(match[3])),
     )
-    order = by_name(config.order, module.stages)
+    if config.devices < 1 or config.recipe.batch % config.devices or config.recipe.batch // config.devices < 2:
+        raise UsageError(
+            f"batches of {config.recipe.batch} can't be shared by {config.devices} processes: equal parts from 2 up are needed"
+        )
+    if config.compile not in COMPILE:
+        raise UsageError(f"unknown compile backend {config.compile!r}: choose {', '.join(COMPILE)}")
+    order = config.order.order(module.stages) if isinstance(config.order, OrderTable) else by_name(config.order, module.stages)
+    if config.recipe.objective == "joint" and not isinstance(order, Order):
+        raise UsageError(f"joint would run all {len(order)} configurations of {order.name} in each step: choose another objective")
     return ElasticNetwork(module, order, swaps=module.swaps(order), alternates=module.alternates)

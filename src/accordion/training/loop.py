@@ -7,30 +7,35 @@ else, and a run that was killed goes on to the same weights, bit for bit on the 
 from __future__ import annotations
 
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from accordion.data import Dataset, Split, batches_per_epoch, load, resize, training_batches
-from accordion.elastic import CifarResNet, ElasticNetwork
+from accordion.elastic import ElasticNetwork
 from accordion.errors import TrainingError, UsageError
+from accordion.training.averaging import WeightAverage
+from accordion.training.compiled import CompiledSteps
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.initial import adopt
+from accordion.training.norms import Norms, recalibrated
+from accordion.training.norms_file import decode_norms, encode_norms
 from accordion.training.objectives import configurations, loss
+from accordion.training.parallel import Team, launch, make_fabric
 from accordion.training.policies import Policy
 from accordion.training.recipes import learning_rate, picture_size
 from accordion.training.run_directory import RunDirectory
+from accordion.training.runs import check_same_settings
+from accordion.training.signals import duration, on_signals
 
-__all__ = ["TrainingResult", "load_run", "train"]
+__all__ = ["TrainingResult", "train"]
 
 CHECKPOINT_SECONDS = 60.0  # what a kill can cost at most; writing one takes well under a second
 PROGRESS_SECONDS = 10.0
@@ -39,11 +44,18 @@ GLANCE = 1000  # validation pictures looked at after each epoch; the last epoch 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """`errors[k]`: share of the validation pictures that configuration k gets wrong. `seconds` counts all sittings."""
+    """`errors[i]`: share of the validation pictures that configuration `configurations[i]` gets wrong: all of an order, a few of
+    the `trained` ones of a grid. `seconds` counts all sittings."""
 
     run: Path
     errors: tuple[float, ...]
     seconds: float
+    configurations: tuple[int, ...]
+    trained: int
+
+
+def _silent(line: str) -> None:
+    """The default of `progress`: a function of this module, so that other processes can be given it."""
 
 
 def train(
@@ -51,31 +63,33 @@ def train(
     run: Path,
     *,
     accelerator: str = "auto",
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = _silent,
     dataset: Dataset | None = None,
     max_seconds: float | None = None,
 ) -> TrainingResult:
     """Trains into the run directory `run`, or goes on with what was begun there.
 
     UsageError if `run` holds a training with other settings; TrainingError when stopped by a signal or by `max_seconds` (the
-    checkpoint is written first, the same call goes on). `accelerator` is Lightning Fabric's.
+    checkpoint is written first, the same call goes on). `accelerator` is Lightning Fabric's. With `config.devices` above 1,
+    `progress` must be picklable, and a script that calls this must be importable (`if __name__ == "__main__"`).
     """
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
     directory, settings = RunDirectory(run), config.to_json()
     if directory.settings_path.exists():
-        _same_settings(run, directory.read_settings().get("config"), settings)
+        check_same_settings(run, directory.read_settings().get("config"), settings)
     # All that can be wrong with the settings shows before anything is written.
     dataset = dataset or load(config.dataset)
     torch.manual_seed(config.seed)
     network = build_network(config, dataset)
-    if config.initial is not None:
-        cast(CifarResNet, network.module).adopt(RunDirectory(Path(config.initial)).read_weights())
     policy = config.policy_for(len(network))
     probabilities = list(policy.probabilities)
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
+    fabric = make_fabric(accelerator, config.devices, config.precision)
+    if config.initial is not None and not directory.checkpoint_path.exists():
+        adopt(network, config.initial, dataset, seed=config.seed, progress=progress)
     with directory.locked():
         before = directory.read_settings() if directory.settings_path.exists() else {}
         if before:
-            _same_settings(run, before.get("config"), settings)
+            check_same_settings(run, before.get("config"), settings)
         if before.get("policy_probabilities", probabilities) != probabilities:
             raise UsageError(
                 f"{run} holds a training with other settings ({config.policy} had other probabilities): name another run directory"
@@ -91,71 +105,61 @@ def train(
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        return _Training(config, directory, dataset, network, policy, fabric, progress, max_seconds).run()
+        return launch(fabric, config.devices, _train_here, config, directory, dataset, network, policy, progress, deadline)
 
 
-def load_run(run: Path) -> tuple[TrainingConfig, ElasticNetwork, Dataset]:
-    """A finished training: its settings, the trained network in eval mode, and its data."""
-    directory = RunDirectory(run)
-    config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
-    weights = directory.read_weights()
-    dataset = load(config.dataset)
-    network = build_network(config, dataset)
-    try:
-        network.module.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UsageError(f"{directory.weights_path} does not fit the network of run.json: {error}") from error
-    return config, network.eval(), dataset
-
-
-def _same_settings(run: Path, before: object, now: dict[str, Any]) -> None:
-    def flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from flat(inner, f"{path}.{key}" if path else str(key))
-        else:
-            yield (
-                path,
-                [list(v) if isinstance(v, tuple) else v for v in value] if isinstance(value, list | tuple) else value,
-            )
-
-    old, new = dict(flat(before)), dict(flat(now))
-    if changed := [f"{key} {old.get(key)!r} → {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]:
-        raise UsageError(f"{run} holds a training with other settings ({'; '.join(changed)}): name another run directory")
+def _train_here(
+    fabric: Fabric,
+    config: TrainingConfig,
+    directory: RunDirectory,
+    dataset: Dataset,
+    network: ElasticNetwork,
+    policy: Policy,
+    progress: Callable[[str], None],
+    deadline: float | None,
+) -> TrainingResult:
+    return _Training(fabric, config, directory, dataset, network, policy, progress, deadline).run()
 
 
 class _Training:
     def __init__(
         self,
+        fabric: Fabric,
         config: TrainingConfig,
         directory: RunDirectory,
         dataset: Dataset,
         network: ElasticNetwork,
         policy: Policy,
-        fabric: Fabric,
         progress: Callable[[str], None],
-        max_seconds: float | None,
+        deadline: float | None,
     ) -> None:
+        self.fabric, self.team = fabric, Team(fabric)
         self.config, self.recipe, self.policy = config, config.recipe, policy
-        self.directory, self.progress, self.fabric = directory, progress, fabric
+        self.directory, self.progress = directory, progress if self.team.first else _silent
         self.train_split, self.validation = dataset.hold_out()
         self.mirror, self.size = dataset.mirror, dataset.train.x.shape[-1]
         self.steps_per_epoch = batches_per_epoch(len(self.train_split), self.recipe.batch)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: ElasticNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.watched = network.order.watched()
         decayed = [p for p in network.parameters() if p.ndim > 1 or self.recipe.decay_norms]
         others = [p for p in network.parameters() if not (p.ndim > 1 or self.recipe.decay_norms)]
-        groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}]
+        param_groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}]
         if others:
-            groups.append({"params": others, "weight_decay": 0.0})
+            param_groups.append({"params": others, "weight_decay": 0.0})
         optimizer = torch.optim.SGD(
-            groups, lr=self.recipe.learning_rate, momentum=self.recipe.momentum, nesterov=self.recipe.nesterov
+            param_groups, lr=self.recipe.learning_rate, momentum=self.recipe.momentum, nesterov=self.recipe.nesterov
         )
-        self.model, self.optimizer = fabric.setup(self.network, optimizer)
+        stepping: torch.nn.Module = self.network
+        if config.compile != "off":
+            stepping = CompiledSteps(self.network, config.compile, cuda=fabric.device.type == "cuda")
+        self.model, self.optimizer = fabric.setup(stepping, optimizer)
         self.model.mark_forward_method("outputs")
+        self.average = WeightAverage(self.network.module, self.recipe.average) if self.recipe.average else None
+        self.norms: Norms | None = None
         self.epoch = self.step = 0
         self.loss_sum = self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
-        self.deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self.deadline = deadline
         self.stop: str | None = None
 
     def run(self) -> TrainingResult:
@@ -163,13 +167,24 @@ class _Training:
             self._restore(state)
         if self.epoch < self.recipe.epochs:
             self._announce()
-            with self._signals():
+            with on_signals(self._ask_to_stop):
                 while self.epoch < self.recipe.epochs:
                     self._one_epoch()
         errors = tuple(self.rows[-1]["validation_errors"])
-        self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
-        self.directory.write_weights({name: tensor.cpu() for name, tensor in self.network.module.state_dict().items()})
-        return TrainingResult(self.directory.path, errors, self.seconds)
+        if self.team.first:
+            self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
+            self.directory.write_norms(self.norms)
+            self.directory.write_weights({name: tensor.cpu() for name, tensor in self._kept().module.state_dict().items()})
+        return TrainingResult(self.directory.path, errors, self.seconds, self.watched, len(self.network))
+
+    def _kept(self) -> ElasticNetwork:
+        """The network that comes out: with averaged weights, if the recipe averages."""
+        if self.average is None:
+            return self.network
+        return self.network.over(self.average.module)
+
+    def _ask_to_stop(self, reason: str) -> None:
+        self.stop = reason
 
     def _one_epoch(self) -> None:
         began = saved = told = time.monotonic()
@@ -186,12 +201,20 @@ class _Training:
         )
         first = self.step
         for x, y in batches:
-            self.loss_sum += self._one_step(x, y)
-            self.step += 1
+            value = self._one_step(x, y)
             now = time.monotonic()
             self.seconds = before + now - began
             if self.deadline is not None and now >= self.deadline:
                 self.stop = "its time is over"
+            value, stop = self.team.agree(value, self.stop is not None)
+            if not np.isfinite(value):
+                raise TrainingError(
+                    f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}: lower the learning rate"
+                )
+            if stop and self.stop is None:
+                self.stop = "another process was asked to stop"
+            self.loss_sum += value
+            self.step += 1
             if self.stop or now - saved >= CHECKPOINT_SECONDS:
                 self._save()
                 saved = now
@@ -204,38 +227,60 @@ class _Training:
                 left = (now - began) / (self.step - first) * (self.steps_per_epoch - self.step)
                 self.progress(
                     f"epoch {self.epoch + 1}/{self.recipe.epochs}  step {self.step}/{self.steps_per_epoch}  "
-                    f"loss {self.loss_sum / self.step:.3f}  {_duration(left)} left in this epoch"
+                    f"loss {self.loss_sum / self.step:.3f}  {duration(left)} left in this epoch"
                 )
-        last = self.epoch + 1 == self.recipe.epochs
-        seen = self.validation if last else self._glance()
-        hits = correct(self.network, seen, range(len(self.network)), device=self.fabric.device)
-        errors = [round(1 - float(h.float().mean()), 6) for h in hits.values()]
-        self.seconds = before + time.monotonic() - began
-        self.rows.append(
-            {
-                "epoch": self.epoch + 1,
-                "loss": round(self.loss_sum / self.steps_per_epoch, 6),
-                "learning_rate": learning_rate(self.recipe, self._global_step() - 1, self.steps_per_epoch),
-                "picture_size": picture_size(self.recipe, self.epoch, self.size),
-                "seconds": round(self.seconds, 1),
-                "validation_pictures": len(seen),
-                "validation_errors": errors,
-            }
-        )
+        self.team.check_equal(self.network.module)
+        if self.team.first:
+            self._look(before, began)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
-        self._save()
-        self.directory.write_metrics(self.rows)
-        self.progress(
-            f"epoch {self.epoch}/{self.recipe.epochs}  loss {self.rows[-1]['loss']:.3f}  validation error: complete "
-            f"{errors[-1]:.2%}, half of the configurations {errors[len(errors) // 2]:.2%}, smallest {errors[0]:.2%}"
-        )
+        if self.team.first:
+            self._save()
+            self.directory.write_metrics(self.rows)
+            row = self.rows[-1]
+            errors = row["validation_errors"]
+            self.progress(
+                f"epoch {self.epoch}/{self.recipe.epochs}  loss {row['loss']:.3f}  validation error: complete "
+                f"{errors[-1]:.2%}, half of the configurations {errors[len(errors) // 2]:.2%}, smallest {errors[0]:.2%}"
+            )
+        self.rows = self.fabric.broadcast(self.rows)
+
+    def _look(self, before: float, began: float) -> None:
+        """Adds the epoch's row; after the last epoch, of the network that comes out, on all validation pictures."""
+        last = self.epoch + 1 == self.recipe.epochs
+        network, seen = self._kept(), self.validation if last else self._glance()
+        if last and self.recipe.norms != "running":
+            self.progress(f"batch-norm statistics on {min(self.recipe.norm_pictures, len(self.train_split))} training pictures")
+            self.norms = recalibrated(
+                network,
+                self.recipe,
+                self.train_split,
+                self.policy.probabilities,
+                seed=self.config.seed,
+                mirror=self.mirror,
+                device=self.fabric.device,
+            )
+            network = self.norms.applied(network)
+        hits = correct(network, seen, self.watched, device=self.fabric.device)
+        self.seconds = before + time.monotonic() - began
+        row = {
+            "epoch": self.epoch + 1,
+            "loss": round(self.loss_sum / self.steps_per_epoch, 6),
+            "learning_rate": learning_rate(self.recipe, self._global_step() - 1, self.steps_per_epoch),
+            "picture_size": picture_size(self.recipe, self.epoch, self.size),
+            "seconds": round(self.seconds, 1),
+            "validation_pictures": len(seen),
+            "validation_errors": [round(1 - float(h.float().mean()), 6) for h in hits.values()],
+        }
+        if len(self.watched) < len(self.network):
+            row["configurations"] = [list(self.network.order.by_stage(k)) for k in self.watched]
+        self.rows.append(row)
 
     def _one_step(self, x: torch.Tensor, y: torch.Tensor) -> float:
         rng = np.random.default_rng([self.config.seed, self.epoch, self.step, 1])
         weights = configurations(self.recipe, self.policy, rng)
-        x = resize(x, picture_size(self.recipe, self.epoch, self.size))
+        x = resize(self.team.part(x), picture_size(self.recipe, self.epoch, self.size))
         x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
-        y = y.to(self.fabric.device)
+        y = self.team.part(y).to(self.fabric.device)
         rate = learning_rate(self.recipe, self._global_step(), self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -243,13 +288,11 @@ class _Training:
         # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(value)
+        self.team.average(self.network.module)
         self.optimizer.step()
-        number = float(value.detach())
-        if not np.isfinite(number):
-            raise TrainingError(
-                f"the loss became {number} in epoch {self.epoch + 1}, step {self.step + 1}: lower the learning rate"
-            )
-        return number
+        if self.average is not None:
+            self.average.update(self.network.module, self._global_step())
+        return float(value.detach())
 
     def _global_step(self) -> int:
         return self.epoch * self.steps_per_epoch + self.step
@@ -262,7 +305,7 @@ class _Training:
     def _announce(self) -> None:
         """Says what the rest will cost, from a few timed steps on a copy that is thrown away."""
         costs: dict[int, float] = {}
-        state = _copied({"module": self.network.module.state_dict()})
+        state = _copied(self._modules())
         optimizer_state = _copied(self.optimizer.state_dict())
         ahead = [picture_size(self.recipe, epoch, self.size) for epoch in range(self.epoch, self.recipe.epochs)]
         position = self.epoch, self.step
@@ -279,22 +322,37 @@ class _Training:
                 times.append(time.perf_counter() - began)
             costs[size] = min(times)
         self.epoch, self.step = position
-        self.network.module.load_state_dict(state["module"])
+        self._load_modules(state)
         self.optimizer.load_state_dict(optimizer_state)
         if not optimizer_state["state"]:
             self.optimizer.optimizer.state.clear()
         share = 1 - self.step / self.steps_per_epoch
         seconds = sum(costs[size] * self.steps_per_epoch * (share if index == 0 else 1) for index, size in enumerate(ahead))
         self.progress(
-            f"{self.config.network} on {self.config.dataset}, {len(self.network)} configurations, {self.config.order}, policy "
+            f"{self.config.network} on {self.config.dataset}, {len(self.network)} configurations, {self.config.order_name}, policy "
             f"{self.policy.name}, recipe {self.recipe.name}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
-            f"{_duration(seconds)} on {self.fabric.device}"
+            f"{duration(seconds)} on {self.fabric.device}"
         )
 
+    def _modules(self) -> dict[str, Any]:
+        state = {"module": self.network.module.state_dict()}
+        if self.average is not None:
+            state["average"] = self.average.module.state_dict()
+        return state
+
+    def _load_modules(self, state: dict[str, Any]) -> None:
+        self.network.module.load_state_dict(state["module"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+
     def _save(self) -> None:
+        if not self.team.first:
+            return
+        norms = None if self.norms is None else torch.frombuffer(bytearray(encode_norms(self.norms)), dtype=torch.uint8)
         self.directory.write_checkpoint(
             {
-                "module": self.network.module.state_dict(),
+                **self._modules(),
+                "norms": norms,
                 "optimizer": self.optimizer.state_dict(),
                 "epoch": self.epoch,
                 "step": self.step,
@@ -305,26 +363,12 @@ class _Training:
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.network.module.load_state_dict(state["module"])
+        self._load_modules(state)
+        if (norms := state.get("norms")) is not None:
+            self.norms = decode_norms(norms.numpy().tobytes())
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def ask(number: int, _: FrameType | None) -> None:
-            self.stop = signal.Signals(number).name
-
-        try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are the caller's business
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _copied(state: Any) -> Any:
@@ -335,10 +379,3 @@ def _copied(state: Any) -> Any:
     if isinstance(state, list):
         return [_copied(value) for value in state]
     return state
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), seconds / 3600
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if hours < 2 else f"{int(hours)} h {minutes - 60 * int(hours)} min"

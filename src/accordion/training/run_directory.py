@@ -16,12 +16,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from accordion.errors import FormatError, StorageError, TrainingError, UsageError
+from accordion.training.norms import Norms
+from accordion.training.norms_file import decode_norms, encode_norms
 
 __all__ = ["RunDirectory"]
 
 
 class RunDirectory:
-    """Files of one training: `run.json`, `metrics.jsonl`, `checkpoint.pt`, `weights.safetensors`."""
+    """Files of one training: `run.json`, `metrics.jsonl`, `checkpoint.pt`, `weights.safetensors`, and `norms.safetensors` where
+    batch-norm statistics were measured again (see `accordion.training.norms`)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,9 +45,24 @@ class RunDirectory:
     def weights_path(self) -> Path:
         return self.path / "weights.safetensors"
 
+    @property
+    def norms_path(self) -> Path:
+        return self.path / "norms.safetensors"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second training out; the lock goes with the process, however it ends."""
+        """Keeps a second training out; the lock goes with the process, however it ends.
+
+        UsageError if the path is a file, or a folder that holds something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: name a folder for the run")
+        if (
+            self.path.is_dir()
+            and any(self.path.iterdir())
+            and not any((self.path / name).exists() for name in ("run.json", ".lock"))
+        ):
+            raise UsageError(f"{self.path} holds something else: name a new or an empty folder for the run")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
@@ -112,6 +130,27 @@ class RunDirectory:
 
     def write_weights(self, state: dict[str, Tensor]) -> None:
         self._replace(self.weights_path, save({name: tensor.contiguous() for name, tensor in state.items()}))
+
+    def read_norms(self) -> Norms | None:
+        """The statistics measured after the training, or None. FormatError if the file is something else."""
+        if not self.norms_path.exists():
+            return None
+        try:
+            return decode_norms(self.norms_path.read_bytes())
+        except OSError as error:
+            raise StorageError(f"can't read {self.norms_path}: {error.strerror}") from error
+        except FormatError as error:
+            raise FormatError(f"{self.norms_path} {error}") from error
+
+    def write_norms(self, norms: Norms | None) -> None:
+        """Writes them, or removes what was there."""
+        if norms is not None:
+            self._replace(self.norms_path, encode_norms(norms))
+            return
+        try:
+            self.norms_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't remove {self.norms_path}: {error.strerror}") from error
 
     def _replace(self, path: Path, data: bytes) -> None:
         partial = path.with_name(path.name + ".part")

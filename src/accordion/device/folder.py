@@ -1,0 +1,110 @@
+"""The model folder during a delivery: what it holds, where the new version grows, and when that takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from accordion.artifact.manifest import Manifest
+from accordion.device.job import Job
+from accordion.device.store import Store
+from accordion.errors import ContentError, DigestError, UsageError
+from accordion.planning import Held
+
+__all__ = ["Folder"]
+
+
+class Folder:
+    """`running` is what the folder holds, `store` where the goal grows: the same, or the next version beside it.
+
+    `tell` hears of each configuration that may run now.
+    """
+
+    def __init__(self, job: Job, say: Callable[[str], None], tell: Callable[[int], Awaitable[None]]) -> None:
+        self.job, self.say, self.tell = job, say, tell
+        self.running: Store | None = None
+        self.store: Store | None = None
+        self.told: set[int] = set()
+
+    async def take_stock(self) -> None:
+        """Looks at what is there; what is broken is forgotten and comes again."""
+        try:
+            self.running = Store.open(self.job.root)
+        except (ContentError, UsageError) as error:
+            if (self.job.root / "state.json").exists():
+                self.say(f"{error}: fetching it anew")
+            return
+        if broken := await asyncio.to_thread(self.running.repair):
+            self.say(f"no longer what was fetched, so it comes again: {', '.join(broken[:5])}")
+        if (held := self.held()) is not None:
+            await self._tell(held.configuration)
+
+    def held(self) -> Held | None:
+        """The largest configuration that may run."""
+        if self.running is None:
+            return None
+        try:
+            complete = self.running.complete(self.running.ladder())
+        except ContentError:
+            return None
+        return None if complete is None else Held(self.running.manifest.digest, complete)
+
+    @property
+    def growing(self) -> Store:
+        """Where the goal grows, once it was chosen."""
+        if self.store is None:
+            raise RuntimeError("nothing was chosen yet")
+        return self.store
+
+    def begin(self, manifest: Manifest, reference: str | None) -> None:
+        """Chooses where the version grows."""
+        if self.store is not None and self.store.manifest.digest == manifest.digest:
+            return
+        about = {"name": self.job.target.name, "url": self.job.target.base, "reference": reference}
+        if self.running is None or self.running.manifest.digest == manifest.digest or self.held() is None:
+            self.store = Store.begin(self.job.root, manifest, **about)  # type: ignore[arg-type]
+            if self.running is not None and self.running.manifest.digest == manifest.digest:
+                self.store.state = replace(self.store.state, files=self.running.state.files)
+            self.store.repair()
+            self.running = self.store
+        else:
+            self.store = self.running.next_version(manifest, **about)  # type: ignore[arg-type]
+            self.store.repair()
+        self.store.save()
+
+    async def grown(self) -> None:
+        """A layer is in its place: tells of the configuration that has become whole with it, if one has."""
+        store = self.growing
+        if store.missing(1):
+            return
+        ladder = store.ladder()
+        k = store.complete(ladder)
+        if k is None or (store.state.configuration is not None and k <= store.state.configuration and k in self.told):
+            return
+        store.check_graph(ladder, k)
+        store.save(k)
+        if store is self.running:
+            await self._tell(k)
+
+    async def arrived(self) -> None:
+        """The goal is whole: another version takes its place now."""
+        store = self.growing
+        if store is not self.running:
+            ladder = store.ladder()
+            k = store.complete(ladder)
+            if k is None:
+                raise DigestError(f"{store.root} lacks what was fetched: the disk lost it")
+            await asyncio.to_thread(store.check_configuration, ladder, k)
+            store.save(k)
+            self.running = self.store = await asyncio.to_thread(store.exchange)
+            await self._tell(k)
+        else:
+            k = store.complete(store.ladder())
+            store.save(k)
+            if k is not None and k not in self.told:
+                await self._tell(k)
+
+    async def _tell(self, k: int) -> None:
+        self.told.add(k)
+        await self.tell(k)

@@ -1,0 +1,63 @@
+"""Batch-norm statistics of a finished run, measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from accordion.data import load
+from accordion.elastic import ElasticNetwork
+from accordion.training.config import TrainingConfig, build_network
+from accordion.training.evaluation import correct
+from accordion.training.norms import recalibrated
+from accordion.training.run_directory import RunDirectory
+from accordion.training.runs import load_weights
+
+__all__ = ["Calibration", "calibrate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Validation errors of the `configurations` before and after; `changed_values` are the numbers that some configuration has
+    different from the complete one, each counted once: what a package has to carry on top."""
+
+    configurations: tuple[int, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    changed_values: int
+
+
+def calibrate(
+    run: Path, *, norms: str = "configuration", pictures: int = 8000, progress: Callable[[str], None] = lambda line: None
+) -> Calibration:
+    """Measures the batch-norm statistics of the finished training in `run` again and writes them there.
+
+    `norms` and `pictures` are the recipe's `norms` and `norm_pictures`; "running" goes back to what the training tracked. Profiling
+    and packaging see the result; profile again after it. UsageError if the training has not finished.
+    """
+    directory = RunDirectory(run)
+    config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
+    recipe = config.recipe.with_changes(norms=norms, norm_pictures=pictures)
+    dataset = load(config.dataset)
+    network = load_weights(directory, build_network(config, dataset)).eval()
+    watched = network.order.watched()
+    training, validation = dataset.hold_out()
+
+    def errors(measured: ElasticNetwork) -> tuple[float, ...]:
+        return tuple(1 - float(hits.float().mean()) for hits in correct(measured, validation, watched).values())
+
+    with directory.locked():
+        progress(f"{len(watched)} configurations on {len(validation)} validation pictures, as they are")
+        old = directory.read_norms()
+        before = errors(network if old is None else old.applied(network))
+        found = None
+        if norms != "running":
+            progress(f"statistics of {len(network)} configurations on {min(pictures, len(training))} training pictures")
+            policy = config.policy_for(len(network)).probabilities
+            found = recalibrated(network, recipe, training, policy, seed=config.seed, mirror=dataset.mirror)
+        directory.write_norms(found)
+        progress("the same validation pictures again")
+        after = errors(network if found is None else found.applied(network))
+    changed = {} if found is None else {id(t): t.numel() for own in found.values.values() for t in own.values()}
+    return Calibration(watched, before, after, sum(changed.values()))
