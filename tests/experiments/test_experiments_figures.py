@@ -30,7 +30,7 @@ def outcomes(make: Make) -> list[Outcome]:
 def drawn_and_labelled(paths: tuple[Path, Path], *labels: str) -> None:
     png, svg = paths
     with Image.open(png) as picture:
-        assert min(picture.size) > 300 and len(picture.convert("RGB").getcolors(1_000_000) or []) > 10
+        assert min(picture.size) > 200 and len(picture.convert("RGB").getcolors(1_000_000) or []) > 10
     text = svg.read_text()
     for label in labels:
         assert label in text, label
