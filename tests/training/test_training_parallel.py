@@ -34,7 +34,7 @@ def test_two_processes_train_one_network_and_go_on_to_the_same_weights(
     assert [row["epoch"] for row in rows] == [1, 2]
     for name, tensor in trained.items():
         # The third block is in no configuration that the policy draws: no process gave it a gradient, momentum, decay or statistics.
-        assert torch.equal(tensor, first[name]) == name.startswith("stage3."), name
+        assert torch.equal(tensor, first[name]) == name.startswith(("stage3.", "normalise.")), name
     with pytest.raises(TrainingError, match=r"its time is over.* in epoch 1 of 2; the same command goes on"):
         train(config, tmp_path / "stopped", accelerator="cpu", dataset=few_digits, max_seconds=0)
     train(config, tmp_path / "stopped", accelerator="cpu", dataset=few_digits)
