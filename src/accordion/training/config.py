@@ -25,9 +25,9 @@ class TrainingConfig:
 
     `network` is `resnet<depth>` (depth 6n+2) or `resnet<n1>-<n2>-<n3>` (blocks by stage); `width` the channels of its first stage
     (16 in the paper); `order` is `right-to-left`, `blockwise`, an order given as data, or `grid` (see `accordion.elastic.grid`),
-    which trains a network over all configurations to find an order with; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
-    `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
-    finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
+    which trains a network over all configurations to find an order with; `policy` a name from `policies.POLICY_NAMES` or
+    explicit probabilities. `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their
+    own. `initial` is a finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
 
     `devices` are the processes that share each batch; batch norm sees each process's part of it, so the weights depend on their
     number. `compile` is "off" or the backend of `torch.compile` (see `accordion.training.compiled`).
