@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accordion.artifact.archive import compress, diff_id, pack
+from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import sha256_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.ladder import Ladder
@@ -24,8 +25,8 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.paths import check_path, check_unique
-from accordion.artifact.segment import parse_header
 from accordion.artifact.strict_json import dump
+from accordion.artifact.weights import SegmentFile, Weights, check_segment_bytes
 from accordion.errors import FormatError
 
 __all__ = ["ConfigurationParts", "build_version"]
@@ -76,7 +77,7 @@ def build_version(
     rows = ladder_fields["configurations"]
     if len(rows) != len(configurations) or not rows:
         raise FormatError(f"the ladder has {len(rows)} configurations, the parts are for {len(configurations)}")
-    _check_parts(configurations, documents or {})
+    _check_parts(configurations, rows, documents or {})
     layers, needed = _arrange(configurations)
     ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
     everything = [ladder, *layers]
@@ -91,19 +92,24 @@ def build_version(
     return manifest
 
 
-def _check_parts(configurations: Sequence[ConfigurationParts], documents: Mapping[str, bytes]) -> None:
+_STATED = frozenset({"parameters", "macs", "macs_per"})
+
+
+def _check_parts(
+    configurations: Sequence[ConfigurationParts], rows: Sequence[Mapping[str, Any]], documents: Mapping[str, bytes]
+) -> None:
     graphs: dict[str, bytes] = {}
-    sizes: dict[str, int] = {}
-    for parts in configurations:
+    weights = Weights()
+    for parts, row in zip(configurations, rows, strict=True):
         for path, data in parts.segments.items():
-            if path in sizes:
+            if path in weights.files:
                 raise FormatError(f"the segment {path!r} occurs twice")
-            parse_header(data, len(data), path)
-            sizes[path] = len(data)
+            weights.files[path] = SegmentFile.of(data, check_segment_bytes(data, path))
         if graphs.setdefault(parts.graph_path, parts.graph) != parts.graph:
             raise FormatError(f"two configurations have different graphs at {parts.graph_path!r}")
-        check_graph(parts.graph, sizes, parts.graph_path)
-    paths = [LADDER_PATH, *graphs, *sizes, *documents]
+        declared = Declared(row["parameters"], row["macs"], row["macs_per"]) if row.keys() >= _STATED else None
+        check_graph(parts.graph, weights, parts.graph_path, declared)
+    paths = [LADDER_PATH, *graphs, *weights.files, *documents]
     for path in paths:
         check_path(path)
     check_unique(paths)

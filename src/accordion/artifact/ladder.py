@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accordion.artifact.archive import decompress
+from accordion.artifact.bounds import Declared
 from accordion.artifact.manifest import LADDER_JSON_ZSTD, Descriptor, Manifest
 from accordion.artifact.paths import check_path
 from accordion.artifact.quality import Quality
@@ -63,6 +64,11 @@ class Configuration:
     inputs: tuple[TensorSpec, ...] | None = None
     outputs: tuple[TensorSpec, ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def declared(self) -> Declared:
+        """What its graph is held against."""
+        return Declared(self.parameters, self.macs, self.macs_per)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ladder."""

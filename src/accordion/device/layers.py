@@ -8,8 +8,8 @@ from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
-from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, Descriptor
-from accordion.artifact.segment import read_header
+from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
+from accordion.artifact.weights import check_segment, check_segment_bytes
 from accordion.device.state import FileEntry
 from accordion.errors import DigestError, FormatError, StorageError
 
@@ -74,7 +74,7 @@ def place_layer(source: Path, layer: Descriptor, target: Path, what: str) -> dic
         if layer.media_type in (WEIGHT_RAW, DOC_RAW):
             if layer.media_type == WEIGHT_RAW:
                 with source.open("rb") as stream:
-                    read_header(stream, layer.size, what)
+                    check_segment(stream, layer.size, what)
             path = str(layer.path)
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             source.replace(target / path)
@@ -84,6 +84,9 @@ def place_layer(source: Path, layer: Descriptor, target: Path, what: str) -> dic
         else:
             with source.open("rb") as stream:
                 found = dict(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+            if layer.media_type == WEIGHT_TAR_ZSTD:
+                for path, data in found.items():
+                    check_segment_bytes(data, f"{what}: {path!r}")
         files = {}
         for path, data in found.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)

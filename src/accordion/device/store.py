@@ -19,6 +19,7 @@ from accordion.artifact.digest import file_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
 from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
+from accordion.artifact.weights import SegmentFile, Weights
 from accordion.device.layers import Incoming, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
@@ -63,6 +64,7 @@ class Store:
 
     def __init__(self, root: Path, manifest: Manifest, state: State) -> None:
         self.root, self.manifest, self.state = root, manifest, state
+        self._checked: set[object] = set()  # what graphs of this version have already been seen to read; files are never changed
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -142,8 +144,8 @@ class Store:
         weights = {
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
-        sizes = {path: entry.size for path, entry in self.state.files.items() if entry.layer in weights}
-        check_graph(_read(self.root / rung.graph, GRAPH_LIMIT), sizes, rung.graph)
+        files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
+        check_graph(_read(self.root / rung.graph, GRAPH_LIMIT), Weights(files, self._checked), rung.graph, rung.declared)
 
     def repair(self) -> list[str]:
         """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""
