@@ -70,6 +70,11 @@ class Value:
         """Its size in memory."""
         return (math.prod(self.shape) * bits_of(self.kind) + 7) // 8
 
+    @property
+    def finite(self) -> bool:
+        """Whether no infinity is known in it. Segments have none; a mask in the graph may, as long as no weight is made of it."""
+        return self.known is None or self.known.dtype.kind != "f" or bool(np.isfinite(self.known).all())
+
 
 @cache
 def _bits() -> dict[int, int]:
@@ -169,12 +174,14 @@ class Bounds:
         cost = self._work(node, inputs, [shape for _, shape in shapes])
         size = sum(value.bytes for value in made.values())
         if constant:
-            self._rebuilt(node, size, cost)
+            self._rebuilt(node, inputs, size, cost)
         else:
             self._run(node, size, cost)
         return made
 
-    def _rebuilt(self, node: onnx.NodeProto, size: int, cost: int) -> None:
+    def _rebuilt(self, node: onnx.NodeProto, inputs: Sequence[Value | None], size: int, cost: int) -> None:
+        if node.op_type in _ARITHMETIC and not all(value is None or value.finite for value in inputs):
+            raise self.fail(f"{_named(node)} makes weights of an infinity")
         self.rebuilt_bytes += size
         self.rebuilt_work += cost
         most = REBUILT_BYTES * self.parameters + REBUILT_BYTES_FLOOR
@@ -246,11 +253,10 @@ class Bounds:
             raise self.fail(f"the operator {node.op_type[:80]!r} is not in the operator set that it names") from error
         except Exception as error:  # the C++ inference raises several unrelated types
             raise _MismatchError(f"{self.what}: {_named(node)} does not fit its inputs: {_first_line(error)}") from error
-        made = []
-        for name in alike.output:
-            if name:
-                made.append(self._shape(node, found.get(name), there, tabular))
-        return tuple(made)
+        made = tuple(self._shape(node, found.get(name), there, tabular) for name in alike.output if name)
+        if node.op_type == "Reshape" and math.prod(there["i0"].shape) != math.prod(made[0][1]):  # which the inference lets pass
+            raise _MismatchError(f"{self.what}: {_named(node)} does not fit its input: the number of elements changes")
+        return made
 
     def _shape(
         self, node: onnx.NodeProto, found: onnx.TypeProto | None, inputs: Mapping[str, Value], tabular: bool
@@ -289,6 +295,7 @@ class Bounds:
         return _evaluate(node, [value.known for value in inputs if value is not None and value.known is not None], self.imports)
 
 
+_ARITHMETIC = frozenset({"Add", "DequantizeLinear", "Div", "Gemm", "MatMul", "Mul", "Pow", "QuantizeLinear", "Sub"})
 # What exporters compute shapes with.
 _FOLLOWED = names(
     """
@@ -324,9 +331,12 @@ def _elements(tensor: onnx.TensorProto) -> NDArray[Any] | None:
     if tensor.data_location == TensorProto.EXTERNAL or tensor.data_type == TensorProto.STRING or math.prod(tensor.dims) > KNOWN:
         return None
     try:
-        return np.asarray(numpy_helper.to_array(tensor))
+        found = np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise FormatError(f"the tensor {tensor.name[:80]!r} has other elements than its shape and type say") from error
+    if found.dtype.kind == "f" and np.isnan(found).any():
+        raise FormatError(f"the tensor {tensor.name[:80]!r} holds a NaN")
+    return found
 
 
 def _attributes(node: onnx.NodeProto) -> Any:
