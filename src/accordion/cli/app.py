@@ -14,6 +14,7 @@ from accordion.cli import (
     demo,
     export,
     fetch,
+    finish,
     package,
     picture,
     plan,
@@ -36,7 +37,9 @@ __all__ = ["main"]
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 # In the order in which the data flows, and so in `accordion --help`.
-COMMANDS = (train, profile, package, serve, plan, fetch, upgrade, run, shed, show, verify, push, pull, export, picture, demo)
+COMMANDS = (
+    train, finish, profile, package, serve, plan, fetch, upgrade, run, shed, show, verify, push, pull, export, picture, demo
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,6 +2,8 @@
 
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.finish import finish
+from accordion.training.finishing import Finishing, Rounded, Rounding
 from accordion.training.loop import TrainingResult, load_run, train
 from accordion.training.policies import POLICY_NAMES, Policy, full_with_probability, uniform
 from accordion.training.recipes import MODERN, PAPER, RECIPES, Recipe
@@ -12,13 +14,17 @@ __all__ = [
     "PAPER",
     "POLICY_NAMES",
     "RECIPES",
+    "Finishing",
     "Policy",
     "Recipe",
+    "Rounded",
+    "Rounding",
     "RunDirectory",
     "TrainingConfig",
     "TrainingResult",
     "build_network",
     "correct",
+    "finish",
     "full_with_probability",
     "load_run",
     "train",

@@ -11,6 +11,7 @@ from accordion.data import Dataset
 from accordion.elastic import CifarResNet, ElasticNetwork, by_name
 from accordion.errors import FormatError, UsageError
 from accordion.training import policies
+from accordion.training.finishing import Finishing
 from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
 
@@ -24,7 +25,7 @@ class TrainingConfig:
     `network` is `resnet<depth>` (depth 6n+2); `width` the channels of its first stage (16 in the paper); `order` is
     `right-to-left` or `blockwise`; `policy` a name from `policies.POLICY_NAMES` or explicit probabilities.
     `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
-    finished run whose weights the training begins with.
+    finished run whose weights the training begins with, `finishing` what they are made fit for.
     """
 
     dataset: str = "cifar10"
@@ -37,6 +38,7 @@ class TrainingConfig:
     precision: str = "32-true"
     heads: str = "shared"
     initial: str | None = None
+    finishing: Finishing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -53,6 +55,9 @@ class TrainingConfig:
             policy = fields.pop("policy")
             if isinstance(policy, dict):
                 policy = Policy(policy["name"], tuple(policy["probabilities"]))
+            if fields.get("finishing"):
+                finishing = dict(fields["finishing"])
+                fields["finishing"] = Finishing(**{**finishing, "quantize": tuple(finishing["quantize"])})
             return cls(**fields, recipe=Recipe(**recipe), policy=policy)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"these are not the settings of a training: {error}") from error

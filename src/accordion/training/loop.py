@@ -25,6 +25,7 @@ from accordion.elastic import CifarResNet, ElasticNetwork
 from accordion.errors import TrainingError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.finishing import Finisher, Rounding
 from accordion.training.objectives import configurations, loss
 from accordion.training.policies import Policy
 from accordion.training.recipes import learning_rate, picture_size
@@ -54,11 +55,13 @@ def train(
     progress: Callable[[str], None] = lambda line: None,
     dataset: Dataset | None = None,
     max_seconds: float | None = None,
+    rounding: Rounding | None = None,
 ) -> TrainingResult:
     """Trains into the run directory `run`, or goes on with what was begun there.
 
     UsageError if `run` holds a training with other settings; TrainingError when stopped by a signal or by `max_seconds` (the
-    checkpoint is written first, the same call goes on). `accelerator` is Lightning Fabric's.
+    checkpoint is written first, the same call goes on). `accelerator` is Lightning Fabric's. `rounding` says how packaging rounds
+    weights, for a finishing that quantizes (see `finish`).
     """
     directory, settings = RunDirectory(run), config.to_json()
     if directory.settings_path.exists():
@@ -69,6 +72,10 @@ def train(
     network = build_network(config, dataset)
     if config.initial is not None:
         cast(CifarResNet, network.module).adopt(RunDirectory(Path(config.initial)).read_weights())
+    finisher = None
+    if config.finishing is not None:
+        example = torch.from_numpy(dataset.train.x[:2]).float() / 255
+        finisher = Finisher(network, config.finishing, rounding, example)
     policy = config.policy_for(len(network))
     probabilities = list(policy.probabilities)
     fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
@@ -91,7 +98,7 @@ def train(
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        return _Training(config, directory, dataset, network, policy, fabric, progress, max_seconds).run()
+        return _Training(config, directory, dataset, network, policy, fabric, progress, max_seconds, finisher).run()
 
 
 def load_run(run: Path) -> tuple[TrainingConfig, ElasticNetwork, Dataset]:
@@ -135,7 +142,9 @@ class _Training:
         fabric: Fabric,
         progress: Callable[[str], None],
         max_seconds: float | None,
+        finisher: Finisher | None,
     ) -> None:
+        self.finisher = finisher
         self.config, self.recipe, self.policy = config, config.recipe, policy
         self.directory, self.progress, self.fabric = directory, progress, fabric
         self.train_split, self.validation = dataset.hold_out()
@@ -207,6 +216,8 @@ class _Training:
                     f"loss {self.loss_sum / self.step:.3f}  {_duration(left)} left in this epoch"
                 )
         last = self.epoch + 1 == self.recipe.epochs
+        if last and self.finisher is not None:
+            self.finisher.settle(self._global_step())
         seen = self.validation if last else self._glance()
         hits = correct(self.network, seen, range(len(self.network)), device=self.fabric.device)
         errors = [round(1 - float(h.float().mean()), 6) for h in hits.values()]
@@ -239,11 +250,19 @@ class _Training:
         rate = learning_rate(self.recipe, self._global_step(), self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = loss(self.network, self.model.outputs(x, weights), y, weights, self.recipe)
+        if self.finisher is not None:
+            draws = np.random.default_rng([self.config.seed, self.epoch, self.step, 2])
+            self.finisher.begin_step(self._global_step(), self.recipe.epochs * self.steps_per_epoch, draws)
+        outputs = self.model.outputs(x, weights)
+        value = loss(self.network, outputs, y, weights, self.recipe)
+        if self.finisher is not None:
+            value = self.finisher.loss(x, outputs, weights, value)
         # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(value)
         self.optimizer.step()
+        if self.finisher is not None:
+            self.finisher.end_step()
         number = float(value.detach())
         if not np.isfinite(number):
             raise TrainingError(
@@ -266,6 +285,7 @@ class _Training:
         optimizer_state = _copied(self.optimizer.state_dict())
         ahead = [picture_size(self.recipe, epoch, self.size) for epoch in range(self.epoch, self.recipe.epochs)]
         position = self.epoch, self.step
+        finishing = self.finisher.state() if self.finisher is not None else {}
         self.model.train()
         for size in sorted(set(ahead)):
             self.epoch = next(e for e in range(self.recipe.epochs) if picture_size(self.recipe, e, self.size) == size)
@@ -280,14 +300,17 @@ class _Training:
             costs[size] = min(times)
         self.epoch, self.step = position
         self.network.module.load_state_dict(state["module"])
+        if self.finisher is not None:
+            self.finisher.restore(finishing)
         self.optimizer.load_state_dict(optimizer_state)
         if not optimizer_state["state"]:
             self.optimizer.optimizer.state.clear()
         share = 1 - self.step / self.steps_per_epoch
         seconds = sum(costs[size] * self.steps_per_epoch * (share if index == 0 else 1) for index, size in enumerate(ahead))
+        what = self.recipe.name if self.finisher is None else f"{self.recipe.name}, {self.finisher.settings}"
         self.progress(
             f"{self.config.network} on {self.config.dataset}, {len(self.network)} configurations, {self.config.order}, policy "
-            f"{self.policy.name}, recipe {self.recipe.name}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
+            f"{self.policy.name}, recipe {what}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
             f"{_duration(seconds)} on {self.fabric.device}"
         )
 
@@ -301,6 +324,7 @@ class _Training:
                 "loss_sum": self.loss_sum,
                 "seconds": self.seconds,
                 "rows": self.rows,
+                "finishing": self.finisher.state() if self.finisher is not None else {},
             }
         )
 
@@ -309,6 +333,8 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
+        if self.finisher is not None:
+            self.finisher.restore(state["finishing"])
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
