@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from accordion.errors import UsageError
+from accordion.packaging.codecs.factors import LowRank
 from accordion.packaging.codecs.floats import BFloat16, Float8, Float16, Float32
 from accordion.packaging.codecs.integers import Integer
 from accordion.packaging.codecs.interface import Precision
+from accordion.packaging.codecs.sparse import Sparse
 
 __all__ = ["PRECISIONS", "by_name"]
 
@@ -25,6 +27,9 @@ PRECISIONS: Mapping[str, Precision] = {
         Precision("int4", _PLANES[:1]),
         Precision("int4+4", _PLANES[:2]),
         Precision("int4+4+8", _PLANES),
+        Precision("sparse8", (Sparse(8),)),
+        Precision("sparse4", (Sparse(4),)),
+        Precision("lowrank8", (LowRank(),)),
     )
 }
 """`a+b` is `a` with a plane of b bits for what it leaves over, so what `a` needs is sent first and used again."""
