@@ -132,10 +132,11 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
             problems.append(str(error))
         while waiting and waiting[0].layers == index + 1:
             configuration = waiting.pop(0)
-            try:
-                contents.check_graph(configuration.graph, configuration.declared)
-            except ContentError as error:
-                problems.append(f"configuration {configuration.index}: {error}")
+            for graph in configuration.graphs:
+                try:
+                    contents.check_graph(graph, configuration.declared)
+                except ContentError as error:
+                    problems.append(f"configuration {configuration.index}: {error}")
     try:
         check_unique(list(contents.sizes))
     except ContentError as error:

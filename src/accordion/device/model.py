@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
@@ -32,7 +33,7 @@ class Model:
 
     def __init__(self, store: Store, ladder: Ladder, threads: int) -> None:
         self._store, self.ladder, self._threads = store, ladder, threads
-        self._sessions: dict[int, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -79,7 +80,7 @@ class Model:
                 self._sessions = {}
             self._store, self.ladder = store, ladder
             complete = self.configuration
-            self._sessions = {k: s for k, s in self._sessions.items() if complete is not None and k <= complete}
+            self._sessions = {key: s for key, s in self._sessions.items() if complete is not None and key[0] <= complete}
         return complete
 
     def choose(self, configuration: int | None = None, *, max_macs: int | None = None) -> int:
@@ -110,17 +111,26 @@ class Model:
             )
         return max(fitting, key=lambda rung: rung.index).index if max_macs is None else _best(fitting)
 
+    def kernels(self, k: int) -> tuple[str, ...]:
+        """The ways in which configuration `k` can be run: `float`, and what else its ladder names."""
+        return (FLOAT_KERNELS, *(one.kernels for one in self.ladder.configurations[k].alternatives))
+
     def run(
-        self, inputs: Mapping[str, Array] | Array, configuration: int | None = None, *, max_macs: int | None = None
+        self,
+        inputs: Mapping[str, Array] | Array,
+        configuration: int | None = None,
+        *,
+        max_macs: int | None = None,
+        kernels: str = FLOAT_KERNELS,
     ) -> dict[str, Array]:
         """The outputs by name, of the configuration that `choose` names. A single array is the first input.
 
         Raises:
             ContentError: a file is not what was fetched; it does not run.
-            UsageError: the inputs don't fit.
+            UsageError: the inputs don't fit; the configuration has no such kernels.
         """
         k = self.choose(configuration, max_macs=max_macs)
-        session = self.session(k)
+        session = self.session(k, kernels)
         specs = self.ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
         names = [output.name for output in session.get_outputs()]
@@ -130,26 +140,35 @@ class Model:
             raise UsageError(f"configuration {k} can't take these inputs: {_first_line(error)}") from error
         return dict(zip(names, found, strict=True))
 
-    def session(self, k: int) -> onnxruntime.InferenceSession:
-        """The ONNX Runtime session of configuration `k`, made when first asked for. ContentError if it can't be trusted."""
+    def session(self, k: int, kernels: str = FLOAT_KERNELS) -> onnxruntime.InferenceSession:
+        """The ONNX Runtime session of configuration `k`, made when first asked for.
+
+        Raises:
+            ContentError: a file can't be trusted.
+            UsageError: the configuration has no such kernels.
+        """
+        rung = self.ladder.configurations[k]
+        graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
+        if kernels not in graphs:
+            raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
         with self._lock:
-            if k not in self._sessions:
+            if (k, kernels) not in self._sessions:
                 self._store.check_configuration(self.ladder, k)
-                self._sessions[k] = self._load(k)
-            return self._sessions[k]
+                self._sessions[k, kernels] = self._load(k, graphs[kernels])
+            return self._sessions[k, kernels]
 
     def close(self) -> None:
         """Lets the sessions go."""
         with self._lock:
             self._sessions = {}
 
-    def _load(self, k: int) -> onnxruntime.InferenceSession:
+    def _load(self, k: int, graph: str) -> onnxruntime.InferenceSession:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 4
-        path = self.path / self.ladder.configurations[k].graph
+        path = self.path / graph
         try:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above

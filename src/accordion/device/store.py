@@ -137,15 +137,17 @@ class Store:
         self.check_graph(ladder, k)
 
     def check_graph(self, ladder: Ladder, k: int) -> None:
-        """FormatError unless the graph of configuration `k` keeps the rules over the files that it has."""
+        """FormatError unless the graphs of configuration `k` keep the rules over the files that it has."""
         rung = ladder.configurations[k]
-        if rung.graph not in self._paths_of(rung.layers):
-            raise FormatError(f"configuration {k}: the graph {rung.graph!r} is not among the layers that it needs")
+        there = self._paths_of(rung.layers)
+        if missing := [graph for graph in rung.graphs if graph not in there]:
+            raise FormatError(f"configuration {k}: the graph {missing[0]!r} is not among the layers that it needs")
         weights = {
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
         files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
-        check_graph(_read(self.root / rung.graph, GRAPH_LIMIT), Weights(files, self._checked), rung.graph, rung.declared)
+        for graph in rung.graphs:
+            check_graph(_read(self.root / graph, GRAPH_LIMIT), Weights(files, self._checked), graph, rung.declared)
 
     def repair(self) -> list[str]:
         """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from accordion.packaging.codecs import Builder, Encoded, Precision
 from accordion.packaging.graph import Graph, Pool
-from accordion.packaging.segments import is_inline
 
 __all__ = ["Encodings", "Group", "Point", "encode_graphs", "weights_of"]
 
@@ -50,38 +49,28 @@ class _Piece:
 
 
 class Encodings:
-    """Each tensor's group and, when first asked for, what its planes bring.
+    """What the planes of each tensor bring, found when first asked for and then kept.
 
-    `group_of(name, array)` says for each constant of a graph which group it is of, None for what travels as it is. `encode` makes
-    the planes of a tensor; it is called once for each content.
+    `groups` says by the identity of a tensor's array which group it is of; what has none travels as it is. `encode` makes the
+    planes of a tensor; it is called once for each content.
     """
 
-    def __init__(
-        self, group_of: Callable[[str, Array], Group | None], encode: Callable[[str, Array, Precision], list[Encoded]]
-    ) -> None:
-        self._group_of, self._encode = group_of, encode
-        self._groups: dict[int, Group | None] = {}
+    def __init__(self, groups: Mapping[int, Group], encode: Callable[[Array, Precision], list[Encoded]]) -> None:
+        self.groups, self._encode = groups, encode
         self._planes: dict[int, list[Encoded]] = {}
-        self._kept: list[Array] = []  # so that ids stay taken
 
-    def group(self, name: str, array: Array) -> Group | None:
-        """The group of a tensor."""
-        if id(array) not in self._groups:
-            self._kept.append(array)
-            self._groups[id(array)] = None if is_inline(array) or array.dtype != np.float32 else self._group_of(name, array)
-        return self._groups[id(array)]
-
-    def planes(self, name: str, array: Array) -> list[Encoded]:
+    def planes(self, array: Array) -> list[Encoded]:
         """What each plane brings of a tensor that has a group."""
-        group = self.group(name, array)
-        assert group is not None
         if id(array) not in self._planes:
-            self._planes[id(array)] = self._encode(name, array, group.precision)
+            self._planes[id(array)] = self._encode(array, self.groups[id(array)].precision)
         return self._planes[id(array)]
 
-    def value(self, name: str, array: Array, planes: int) -> Array:
-        """The tensor as it is with its first `planes` planes."""
-        first, *others = (one.value for one in self.planes(name, array)[:planes])
+    def value(self, array: Array, planes: Mapping[str, int]) -> Array:
+        """The tensor as it is with so many planes of each group (all, where not given); itself if it has no group."""
+        group = self.groups.get(id(array))
+        if group is None:
+            return array
+        first, *others = (one.value for one in self.planes(array)[: planes.get(group.name, len(group.precision))])
         total: Array = first
         for other in others:
             total = total + other
@@ -108,14 +97,14 @@ def encode_graphs(graphs: Sequence[Graph], points: Sequence[Point], encodings: E
         graph = graphs[point.depth]
         wanted: dict[tuple[str, tuple[int, ...], int], list[tuple[int, Encoded]]] = {}
         groups: dict[str, Group] = {}
-        for name, array in _tensors(graph):
-            group = encodings.group(name, array)
+        for array in _tensors(graph):
+            group = encodings.groups.get(id(array))
             if group is None:
                 continue
             groups[group.name] = group
             target = point.planes.get(group.name, len(group.precision))
             for plane in range(have.get(id(array), 0), target):
-                wanted.setdefault((group.name, array.shape, plane), []).append((id(array), encodings.planes(name, array)[plane]))
+                wanted.setdefault((group.name, array.shape, plane), []).append((id(array), encodings.planes(array)[plane]))
             have[id(array)] = max(target, have.get(id(array), 0))
         for (group_name, shape, plane), tensors in wanted.items():
             pieces = delivered.setdefault((group_name, shape), {}).setdefault(plane, [])
@@ -124,14 +113,14 @@ def encode_graphs(graphs: Sequence[Graph], points: Sequence[Point], encodings: E
     return made
 
 
-def _tensors(graph: Graph) -> Iterator[tuple[str, Array]]:
+def _tensors(graph: Graph) -> Iterator[Array]:
     """Each constant once, in the order of the data flow."""
     seen = set()
     for node in graph.nodes:
         for name in node.input:
             if name in graph.tensors and id(graph.tensors[name]) not in seen:
                 seen.add(id(graph.tensors[name]))
-                yield name, graph.tensors[name]
+                yield graph.tensors[name]
 
 
 def _pieces(tensors: Sequence[tuple[int, Encoded]], *, joins: bool, pool: Pool) -> list[_Piece]:

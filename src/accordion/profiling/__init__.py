@@ -3,8 +3,9 @@
 from accordion.profiling.cost import count_macs, count_parameters
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 from accordion.profiling.interval import CLOPPER_PEARSON, clopper_pearson
-from accordion.profiling.latency import Latency, measure
+from accordion.profiling.latency import Latency, measure, measure_in_turns
 from accordion.profiling.profiler import Profile, measure_ladder, profile
+from accordion.profiling.quality import quality_fields
 from accordion.profiling.threads import one_thread
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "count_parameters",
     "export_onnx",
     "measure",
+    "measure_in_turns",
     "measure_ladder",
     "one_thread",
     "profile",
+    "quality_fields",
 ]

@@ -5,7 +5,7 @@ statistics are frozen, weights are folded, and the folded weights are rounded by
 straight through (Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013; with folding, Jacob et al.,
 2018). All configurations share the weights, so all of them share scales and pruning masks.
 
-Pruning takes the smallest folded weights of all layers together, more and more of them along the cubic schedule of Zhu and Gupta,
+Pruning takes the smallest folded weights of all blocks together, more and more of them along the cubic schedule of Zhu and Gupta,
 To prune, or not to prune (2017). A pruned weight is a zero and stays one, so the weights are all the state that there is.
 """
 
@@ -42,13 +42,14 @@ class Rounded:
     value: NDArray[np.float32]
 
 
-Rounding = Callable[[NDArray[np.float32], str], Rounded]
-"""What packaging does to one tensor at a precision called by its name; UsageError for one that does not round."""
+Rounding = Callable[[NDArray[np.float32], str, bool], Rounded]
+"""What packaging does to one tensor with a codec of this name, and whether the tensor lies outside of all blocks; UsageError for a
+codec that does not round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finishing:
-    """`quantize`: precisions to train for, one drawn in each step (`int4`, `int4+4`); `prune`: share of the weights to take away.
+    """`quantize`: codecs to train for, one drawn in each step (`int4`, `int4+4`); `prune`: share of the blocks' weights to take away.
 
     `distill` is the share of the loss that comes from the network as it was before, complete and in float32.
     """
@@ -75,6 +76,7 @@ class _Layer:
     """A convolution or linear layer and the norm that alone reads it. `scales` by precision, as last searched."""
 
     path: str
+    outside: bool  # of all blocks: such layers are few and decide much, so packaging keeps them at 8 bits, and they are not pruned
     module: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm2d | None
     scales: dict[str, list[tuple[int, Tensor]]]
@@ -111,9 +113,10 @@ class Finisher:
         self._before = copy.deepcopy(network.at(len(network) - 1)).eval() if settings.distill else None
         self.layers = _layers(network, example)
         self._weights = [layer for layer in self.layers if layer.module.weight.numel() >= SMALLEST]
+        self._prunable = [layer for layer in self._weights if not layer.outside]
         for precision in settings.quantize:  # a name that is none shows before anything is trained
             assert rounding is not None
-            rounding(np.ones((1, 1), np.float32), precision)
+            rounding(np.ones((1, 1), np.float32), precision, False)
         self.precision: str | None = None
         self._kept: list[Tensor] = []
         for layer in self.layers:
@@ -125,7 +128,7 @@ class Finisher:
             if step % PRUNE_EVERY == 0:
                 self._prune(step, total)
             else:
-                self._kept = [(layer.module.weight != 0).to(layer.module.weight) for layer in self._weights]
+                self._kept = [(layer.module.weight != 0).to(layer.module.weight) for layer in self._prunable]
         if self.settings.quantize:
             if step % REFRESH == 0 or not self._weights[0].scales:
                 self.search()
@@ -135,7 +138,7 @@ class Finisher:
         """After the optimizer: what was pruned stays so."""
         if self.settings.prune:
             with torch.no_grad():
-                for layer, kept in zip(self._weights, self._kept, strict=True):
+                for layer, kept in zip(self._prunable, self._kept, strict=True):
                     layer.module.weight.mul_(kept)
 
     def loss(self, x: Tensor, outputs: Mapping[int, Tensor], weights: Mapping[int, float], own: Tensor) -> Tensor:
@@ -167,7 +170,7 @@ class Finisher:
             return
         self.search()
         self.precision = self.settings.quantize[-1]
-        if len(self.settings.quantize) > 1 or len(self._weights[0].scales[self.precision]) > 1:
+        if len(self.settings.quantize) > 1 or any(len(layer.scales[self.precision]) > 1 for layer in self._weights):
             return
         with torch.no_grad():
             for layer in self._weights:
@@ -201,18 +204,18 @@ class Finisher:
         return fake_quantized(folded, planes) if planes else folded
 
     def sparsity(self) -> float:
-        """Which share of the weights is zero."""
-        zeros = sum(int((layer.module.weight == 0).sum()) for layer in self._weights)
-        return zeros / sum(layer.module.weight.numel() for layer in self._weights)
+        """Which share of the blocks' weights is zero."""
+        zeros = sum(int((layer.module.weight == 0).sum()) for layer in self._prunable)
+        return zeros / sum(layer.module.weight.numel() for layer in self._prunable)
 
     def _rounded(self, layer: _Layer, precision: str) -> Rounded:
         assert self._rounding is not None
-        return self._rounding(layer.folded().detach().float().cpu().contiguous().numpy(), precision)
+        return self._rounding(layer.folded().detach().float().cpu().contiguous().numpy(), precision, layer.outside)
 
     @torch.no_grad()
     def _prune(self, step: int, total: int) -> None:
         share = self.settings.prune * (1 - (1 - min(1.0, step / max(1.0, RAMP * total))) ** 3)
-        sizes = [layer.folded().abs() for layer in self._weights]
+        sizes = [layer.folded().abs() for layer in self._prunable]
         flat = torch.cat([size.flatten() for size in sizes])
         count = math.floor(share * flat.numel())
         gone = torch.zeros_like(flat, dtype=torch.bool)
@@ -282,7 +285,8 @@ def _layers(network: ElasticNetwork, example: Tensor) -> list[_Layer]:
             norm = None if reader is None else modules[reader]
             if norm is not None and (not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None or norm.weight is None):
                 raise UsageError(f"{paths[id(norm)]} has no statistics or no scale to fold")
-            found.append(_Layer(path, module, norm if isinstance(norm, nn.BatchNorm2d) else None, {}))
+            outside = not any(path.startswith(f"{block}.") or path == block for stage in network.order.stages for block in stage)
+            found.append(_Layer(path, outside, module, norm if isinstance(norm, nn.BatchNorm2d) else None, {}))
     if not found:
         raise UsageError("the network has no convolution and no linear layer to finish")
     return found

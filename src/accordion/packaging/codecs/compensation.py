@@ -20,7 +20,7 @@ DAMPING = 0.01
 def compensate(rows: Weights, scales: NDArray[np.float32], bits: int, hessian: NDArray[np.float64]) -> NDArray[np.int16]:
     """Codes [m, n] for `rows` [m, n] at the given `scales` [m], of small error in rows · x for inputs with mean x·xᵀ `hessian`.
 
-    Columns are rounded from the one with the largest inputs to the smallest; each rounding error is spread over the columns to come.
+    Columns are rounded from the one with the largest inputs to the smallest; each error is spread over the columns to come.
     """
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     energy = np.diag(hessian).copy()

@@ -16,6 +16,7 @@ __all__ = ["BFloat16", "Float8", "Float16", "Float32"]
 
 FLOAT, INT32 = int(onnx.TensorProto.FLOAT), int(onnx.TensorProto.INT32)
 MOST_FLOAT16 = 65504.0
+MOST_BFLOAT16 = (2 - 2.0**-7) * 2.0**127
 MOST_FLOAT8 = 448.0
 
 
@@ -56,8 +57,7 @@ class BFloat16:
     joins: bool = True
 
     def encode(self, weight: Weights, hessian: NDArray[np.float64] | None = None) -> Encoded:
-        most = float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
-        half = np.clip(weight, -most, most).astype(ml_dtypes.bfloat16)
+        half = np.clip(weight, -MOST_BFLOAT16, MOST_BFLOAT16).astype(ml_dtypes.bfloat16)
         return Encoded({"values": Part(half)}, half.astype(np.float32))
 
     def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:

@@ -42,7 +42,7 @@ class Sparse:
         """`hessian` is not used: compensation would bring pruned weights back."""
         rows = weight.reshape(weight.shape[0], -1)
         stored, codes = quantize(rows, self.bits, self.exponent)
-        scales = stored.astype(np.float32) * np.float32(2.0**self.exponent)
+        scales = self.scales(stored)
         value = (codes.astype(np.float32) * scales[:, None]).reshape(weight.shape)
         wide = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
         present = wide != 0
@@ -54,6 +54,10 @@ class Sparse:
             left = left[0::2] | (left[1::2] * np.uint8(16))
         bits = np.packbits(present, axis=1, bitorder="little")
         return Encoded({"codes": Part(left), "present": Part(bits, "values"), "scales": Part(stored, "values")}, value)
+
+    def scales(self, stored: NDArray[np.float16]) -> NDArray[np.float32]:
+        """The float32 scales that the graph makes of the stored ones."""
+        return stored.astype(np.float32) * np.float32(2.0**self.exponent)
 
     def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:
         """The running count of bits is the place of each weight among those that travelled; place 0 holds a zero for all others."""
