@@ -49,7 +49,7 @@ codec that does not round."""
 
 @dataclass(frozen=True, slots=True)
 class Finishing:
-    """`quantize`: codecs to train for, one drawn in each step (`int4`, `int4+4`); `prune`: share of the blocks' weights to take away.
+    """`quantize`: codecs to train for, one drawn in each step (`int4`, `int4+4`); `prune`: share of the blocks' weights to drop.
 
     `distill` is the share of the loss that comes from the network as it was before, complete and in float32.
     """
