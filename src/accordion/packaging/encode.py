@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from accordion.artifact.archive import compress
 from accordion.packaging.codecs import Builder, Encoded, Precision
 from accordion.packaging.graph import Graph, Pool
 
@@ -58,12 +59,20 @@ class Encodings:
     def __init__(self, groups: Mapping[int, Group], encode: Callable[[Array, Precision], list[Encoded]]) -> None:
         self.groups, self._encode = groups, encode
         self._planes: dict[int, list[Encoded]] = {}
+        self._sizes: dict[int, list[int]] = {}
 
     def planes(self, array: Array) -> list[Encoded]:
         """What each plane brings of a tensor that has a group."""
         if id(array) not in self._planes:
             self._planes[id(array)] = self._encode(array, self.groups[id(array)].precision)
         return self._planes[id(array)]
+
+    def sizes(self, array: Array) -> list[int]:
+        """About how many bytes each plane takes on its way: packed, where that is smaller."""
+        if id(array) not in self._sizes:
+            parts = [b"".join(part.array.tobytes() for part in one.parts.values()) for one in self.planes(array)]
+            self._sizes[id(array)] = [min(len(data), len(compress(data))) for data in parts]
+        return self._sizes[id(array)]
 
     def value(self, array: Array, planes: Mapping[str, int]) -> Array:
         """The tensor as it is with so many planes of each group (all, where not given); itself if it has no group."""

@@ -157,11 +157,11 @@ def _digest(prepared: Prepared) -> str:
 
 
 def _weight_bytes(encodings: Encodings, prepared: Prepared, depth: int, planes: Vector) -> int:
-    """Bytes of the encoded tensors of one configuration."""
+    """Bytes of the encoded tensors of one configuration, as they travel."""
     counts = by_group(planes)
     total = 0
     for array in {id(array): array for array in prepared.graphs[depth].tensors.values()}.values():
         group = encodings.groups.get(id(array))
         if group is not None:
-            total += sum(one.nbytes for one in encodings.planes(array)[: counts.get(group.name, len(group.precision))])
+            total += sum(encodings.sizes(array)[: counts.get(group.name, len(group.precision))])
     return total

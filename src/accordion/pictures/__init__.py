@@ -1,7 +1,17 @@
-"""Pictures drawn from data: error against bytes, timelines. Nothing here measures anything."""
+"""Pictures drawn from data: error against bytes, timelines, the lattice of depth and precision. Nothing here measures anything."""
 
 from accordion.pictures.error_bytes import draw_error_against_bytes
+from accordion.pictures.lattice import LatticePicture, draw_lattice, read_lattice
 from accordion.pictures.timeline import draw_timeline
 from accordion.pictures.timeline_data import Prediction, Timeline, read_timeline
 
-__all__ = ["Prediction", "Timeline", "draw_error_against_bytes", "draw_timeline", "read_timeline"]
+__all__ = [
+    "LatticePicture",
+    "Prediction",
+    "Timeline",
+    "draw_error_against_bytes",
+    "draw_lattice",
+    "draw_timeline",
+    "read_lattice",
+    "read_timeline",
+]
