@@ -28,9 +28,9 @@ _INTEGER = Integer(8)
 class LowRank:
     """A weight [out, …] as a product of 8-bit integers [out, r] and [r, …] times one scale a row, where that takes fewer bytes.
 
-    Decided tensor by tensor: of all ranks that save bytes, the smallest whose error is at most `WORSE` times that of the dense form;
-    if there is none, the dense form travels. Trained 3 × 3 convolutions have no such rank (docs/decisions/0022); matrices that are
-    wide, or were trained to be of low rank, may.
+    Decided tensor by tensor: of all ranks that save bytes, the smallest whose error is at most `WORSE` times that of the dense
+    form; if there is none, the dense form travels. Trained 3 × 3 convolutions have no such rank (docs/decisions/0022); matrices
+    that are wide, or were trained to be of low rank, may.
     """
 
     name: str = "lowrank8"
