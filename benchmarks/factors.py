@@ -39,9 +39,8 @@ def main() -> None:
     print(f"{len(weights)} convolutions, {plain} bytes in float32")
     for name in sorted(needed, key=lambda name: len(needed[name])):
         small = len(compress(needed[name]))
-        print(
-            f"{name:35} {lost[name] / energy:7.2%} lost {len(needed[name]) / plain:7.2%} of the bytes, {small / plain:6.2%} with zstd"
-        )
+        share = len(needed[name]) / plain
+        print(f"{name:35} {lost[name] / energy:7.2%} lost {share:7.2%} of the bytes, {small / plain:6.2%} with zstd")
 
 
 def encodings(rows: Any) -> list[tuple[str, Any, bytes]]:
