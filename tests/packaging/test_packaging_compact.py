@@ -80,7 +80,8 @@ def test_planes_add_up_and_nothing_is_sent_twice(profiled: Path, tmp_path: Path)
     for one, answer in zip(ladder.configurations, integers, strict=True):
         (alternative,) = one.alternatives
         assert alternative.kernels == "integer"
-        assert alternative.quality.value == pytest.approx((answer.argmax(1) == dataset.test.y[: len(x)]).mean())
+        # Measured in one graph for all, where runtimes may join other operators: a rounding to 8 bits can fall the other way.
+        assert alternative.quality.value == pytest.approx((answer.argmax(1) == dataset.test.y[: len(x)]).mean(), abs=0.01)
     _each_code_once(out, manifest, network)
 
 
@@ -119,7 +120,7 @@ def test_integer_kernels_really_run(profiled: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_path_is_found_once_and_can_be_had_again(profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package(profiled, tmp_path / "a", codec="auto", rounding="nearest")
+    package(profiled, tmp_path / "a", name="model", codec="auto", rounding="nearest")
     lattice = json.loads((profiled / "lattice.json").read_text())
     assert lattice["path"][-1]["depth"] == 2 and lattice["path"][-1]["planes"] == [3, 3, 3]
     assert len(lattice["measured"]) == 7
@@ -129,8 +130,8 @@ def test_the_best_path_is_found_once_and_can_be_had_again(profiled: Path, tmp_pa
         raise AssertionError("the lattice was measured already")
 
     monkeypatch.setattr("accordion.packaging.lattice.correct", measured_again)
-    again = package(profiled, tmp_path / "b", codec="auto", rounding="nearest")
-    by_file = package(profiled, tmp_path / "c", codec=str(tmp_path / "path.json"))
+    again = package(profiled, tmp_path / "b", name="model", codec="auto", rounding="nearest")
+    by_file = package(profiled, tmp_path / "c", name="model", codec=str(tmp_path / "path.json"))
     assert again.digest == by_file.digest == Layout.open(tmp_path / "a").manifest().digest
     _, _, ladder = opened(tmp_path / "a")
     assert len(ladder) == len(lattice["path"])

@@ -91,7 +91,7 @@ def quantize(rows: Weights, bits: int, exponent: int = -8) -> tuple[NDArray[np.f
             safe = np.where(scales == 0, np.float32(1), scales)[:, None]
             found = np.clip(np.rint(rows / safe), low, high)
             found[scales == 0] = 0
-            error = ((rows - found * scales[:, None]) ** 2).sum(axis=1, dtype=np.float64)
+            error = ((rows.astype(np.float64) - found * scales[:, None]) ** 2).sum(axis=1)
             better = error < best
             best[better], kept[better], codes[better] = error[better], stored[better], found[better]
     return kept, codes
