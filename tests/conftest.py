@@ -17,9 +17,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(scope="session")
 def served() -> Iterator[str]:
-    """Where it answers: the packages are at /precision, /trees, /cache, /long and /versions."""
+    """Where it answers: the packages are at /precision, /trees, /cache, /long, /versions and /encodings."""
     with tempfile.TemporaryFile() as said:
-        folders = [str(GOLDEN / name) for name in ("precision", "trees", "cache", "long", "versions")]
+        folders = [str(GOLDEN / name) for name in ("precision", "trees", "cache", "long", "versions", "encodings")]
         command = [sys.executable, "-m", "accordion.cli", "serve", *folders, "--port", "0", "--json"]
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
         try:

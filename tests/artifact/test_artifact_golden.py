@@ -26,6 +26,7 @@ VERSIONS = [
     ("versions", "v1"),
     ("versions", "v2"),
     ("long", "latest"),
+    *(("encodings", tag) for tag in ("float16", "bfloat16", "float8", "int8", "int4", "planes")),
 ]
 NAMES = list(dict.fromkeys(name for name, _ in VERSIONS))
 RAW = "application/vnd.cncf.model.weight.v1.raw"

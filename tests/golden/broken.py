@@ -160,6 +160,72 @@ def safetensors(header: Mapping[str, Any], data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
+def _bomb(model: onnx.ModelProto) -> None:
+    """A terabyte of zeros, added to the weights' first row."""
+    shape = onnx.helper.make_tensor("wide", onnx.TensorProto.INT64, [2], [2**20, 2**18])
+    model.graph.initializer.append(shape)
+    _insert(model, onnx.helper.make_node("ConstantOfShape", ["wide"], ["zeros"]))
+
+
+def _doubling(model: onnx.ModelProto) -> None:
+    """Forty steps, each twice as large as the one before."""
+    name = model.graph.initializer[0].name
+    for step in range(40):
+        _insert(model, onnx.helper.make_node("Concat", [name, name], [f"twice{step}"], axis=0))
+        name = f"twice{step}"
+
+
+def _work(model: onnx.ModelProto) -> None:
+    """Ten thousand times the input, multiplied with itself."""
+    model.graph.initializer.append(onnx.helper.make_tensor("times", onnx.TensorProto.INT64, [2], [1, 10_000]))
+    for node in (
+        onnx.helper.make_node("Tile", ["x", "times"], ["wide"]),
+        onnx.helper.make_node("Transpose", ["wide"], ["tall"]),
+        onnx.helper.make_node("MatMul", ["tall", "wide"], ["square"]),
+    ):
+        _insert(model, node)
+
+
+def _loop(model: onnx.ModelProto) -> None:
+    body = onnx.helper.make_graph([], "body", [], [])
+    _insert(model, onnx.helper.make_node("Loop", [], ["forever"], body=body))
+
+
+def _random(model: onnx.ModelProto) -> None:
+    _insert(model, onnx.helper.make_node("RandomNormal", [], ["noise"], shape=[2]))
+
+
+def _index(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(onnx.helper.make_tensor("row", onnx.TensorProto.INT64, [1], [4]))
+    _insert(model, onnx.helper.make_node("Gather", [model.graph.initializer[0].name, "row"], ["picked"]))
+
+
+def _delivered_index(model: onnx.ModelProto) -> None:
+    """The weights' own bytes as row numbers."""
+    name = model.graph.initializer[0].name
+    _insert(model, onnx.helper.make_node("Cast", [name], ["rows"], to=onnx.TensorProto.INT32))
+    _insert(model, onnx.helper.make_node("Gather", [name, "rows"], ["picked"]))
+
+
+def _odd(model: onnx.ModelProto) -> None:
+    """One element less than the shape has."""
+    model.graph.initializer.append(onnx.helper.make_tensor("odd", onnx.TensorProto.INT64, [1], [11]))
+    _insert(model, onnx.helper.make_node("Reshape", [model.graph.initializer[0].name, "odd"], ["codes"]))
+
+
+def _insert(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """As early as its inputs allow."""
+    made = [index + 1 for index, other in enumerate(model.graph.node) if set(other.output) & set(node.input)]
+    model.graph.node.insert(max(made, default=0), node)
+
+
+def _with_float(data: bytes, name: str, bits: int) -> bytes:
+    """A segment whose tensor `name`, one float32, has other bits."""
+    header, rest = _header(data)
+    start = header[name]["data_offsets"][0]
+    return data[: len(data) - len(rest)] + rest[:start] + bits.to_bytes(4, "little") + rest[start + 4 :]
+
+
 @dataclass
 class Maker:
     parts: Parts
@@ -307,6 +373,20 @@ def broken(out: Path, package: Path | None = None) -> dict[str, Path]:
     make.add("external data of another length", whole.with_graph(_external(length="1")))
     make.add("graph that is none", whole.with_layer(0, replace(graphs, data=tar(("000.onnx", b"\x80\x04\x95pickle")))))
     make.add("missing graph", whole.with_rung(1, graph="none.onnx"))
+
+    make.add("graph that makes a terabyte", whole.with_graph(_bomb))
+    make.add("graph that doubles", whole.with_graph(_doubling))
+    make.add("graph that works more than stated", whole.with_graph(_work))
+    make.add("graph with a loop", whole.with_graph(_loop))
+    make.add("graph with random numbers", whole.with_graph(_random))
+    make.add("index out of range", whole.with_graph(_index))
+    make.add("delivered index out of range", whole.with_graph(_delivered_index))
+    make.add("odd number of codes", whole.with_graph(_odd))
+    make.add("parameters from nothing", whole.with_rung(0, parameters=10**9))
+    for name, bits in (("scale that is no number", 0x7FC00000), ("infinite scale", 0xFF800000)):
+        data = _with_float(first.data, "scale0", bits)
+        make.add(name, whole.with_layer(1, replace(first, data=data)))
+        make.add(f"{name} in an archive", whole.with_layer(1, Layer(WEIGHTS_TAR, tar(("000.safetensors", data)))))
 
     make.add("wrong sizes in the ladder", replace(whole, bytes_off_by=1))
     make.add("too few layers", whole.with_rung(1, layers=3))

@@ -24,9 +24,13 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from accordion.artifact.build import ConfigurationParts, build_version
 from accordion.artifact.layout import Layout
 from accordion.artifact.segment import encode_segment, parse_header
+from accordion.packaging.codecs import by_name, encode_planes
+from accordion.packaging.encode import Encodings, Group, Point, encode_graphs
+from accordion.packaging.graph import Graph, Pool
+from accordion.packaging.parts import parts_of
 
 Array = NDArray[Any]
-NAMES = ("precision", "trees", "cache", "versions", "long")
+NAMES = ("precision", "trees", "cache", "versions", "long", "encodings")
 CREATED = "2026-01-01T00:00:00Z"
 KINDS = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int64": TensorProto.INT64}
 Shape = Sequence[int | str]
@@ -323,9 +327,63 @@ def long(folder: Path) -> None:
     write_expected(folder, {"latest": expected})
 
 
+def encodings(folder: Path) -> None:
+    """A stem and three residual blocks, in a version for each codec; `planes` goes through depth and precision in six steps."""
+    inputs, outputs = [("x", "float32", ["n", 6])], [("logits", "float32", ["n", 5])]
+    x = numbers((2, 6), 400)
+    pool = Pool()
+    layers = [pool.intern(numbers(shape, 410 + k, 90, 2.0**-8)) for k, shape in enumerate([(5, 6), (5, 5), (5, 5), (5, 5)])]
+    bias = pool.intern(numbers((5,), 420))
+    graphs = [_residual(layers[: k + 1], bias, inputs, outputs) for k in range(4)]
+    expected: dict[str, list[dict[str, Any]]] = {}
+    layout = Layout.create(folder)
+    for tag, precision in (*((name, by_name(name)) for name in CODECS), ("planes", by_name("int4+4+8"))):
+        stem, blocks, small = Group("stem", by_name("int8")), Group("blocks", precision), Group("vectors", by_name("float16"))
+        groups = {id(layers[0]): stem, id(bias): small, **{id(one): blocks for one in layers[1:]}}
+        made = Encodings(groups, lambda array, chosen: encode_planes(chosen, array))
+        steps = [(k, 1) for k in range(4)] if tag != "planes" else [(0, 1), (1, 1), (1, 2), (2, 2), (3, 2), (3, 3)]
+        points = [Point(depth, {"blocks": planes}) for depth, planes in steps]
+        parts = [
+            ConfigurationParts(part.graph_path, part.graph, {part.segment_path: part.segment} if part.segment else {}, {}, True)
+            for part in parts_of(encode_graphs(graphs, points, made, pool))
+        ]
+        rungs, expected[tag] = [], []
+        for index, point in enumerate(points):
+            weights = [made.value(one, point.planes).astype(np.float64) for one in layers[: point.depth + 1]]
+            hidden = x @ weights[0].T + made.value(bias, {}).astype(np.float64)
+            for weight in weights[1:]:
+                hidden = hidden + np.maximum(hidden @ weight.T, 0)
+            expected[tag].append(row(f"{index:03}.onnx", {"x": x}, {"logits": hidden}))
+            word = "+".join(["int4", "4", "8"][: steps[index][1]]) if tag == "planes" else tag
+            rungs.append(rung(index, 35 + 25 * point.depth, 30 + 25 * point.depth, 0.6 + 0.05 * index, word))
+        build_version(layout, tag, ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="encodings")
+    write_expected(folder, expected)
+
+
+CODECS = ("float16", "bfloat16", "float8", "int8", "int4")
+
+
+def _residual(layers: Sequence[Array], bias: Array, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> Graph:
+    """A linear layer with a bias, then blocks that add the positive part of a linear layer to what they got."""
+    nodes = [node("Gemm", "x w0 bias", "h0", transB=1)]
+    for k in range(1, len(layers)):
+        nodes.append(node("Gemm", f"h{k - 1} w{k}", f"p{k}", transB=1))
+        nodes += [node("Relu", f"p{k}", f"a{k}"), node("Add", f"h{k - 1} a{k}", f"h{k}")]
+    nodes.append(node("Identity", f"h{len(layers) - 1}", "logits"))
+    tensors = {"bias": bias, **{f"w{k}": one for k, one in enumerate(layers)}}
+    return Graph(nodes, _values(inputs), _values(outputs), 17, 8, tensors)
+
+
 def make_all(out: Path) -> None:
     """The golden packages as folders of `out`, which may hold none of them yet."""
-    for name, make in (("precision", precision), ("trees", trees), ("cache", cache), ("versions", versions), ("long", long)):
+    for name, make in (
+        ("precision", precision),
+        ("trees", trees),
+        ("cache", cache),
+        ("versions", versions),
+        ("long", long),
+        ("encodings", encodings),
+    ):
         (out / name).mkdir(parents=True)
         make(out / name)
 

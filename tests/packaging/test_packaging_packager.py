@@ -142,8 +142,8 @@ def test_an_empty_directory_is_taken(profiled: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_codec_is_refused(profiled: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown codec 'int8'"):
-        package(profiled, tmp_path / "model", codec="int8")
+    with pytest.raises(UsageError, match="unknown codec 'int3'"):
+        package(profiled, tmp_path / "model", codec="int3")
 
 
 def test_the_check_notices_another_network(profiled: Path, tmp_path: Path) -> None:

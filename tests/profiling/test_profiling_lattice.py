@@ -57,7 +57,7 @@ def test_costs_add_up_and_are_those_of_the_real_networks(run: Path) -> None:
 
 def test_an_interrupted_measurement_goes_on_where_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measure_lattice(run, norm_pictures=0)
-    (run / "lattice.json").unlink()
+    (run / "grid.json").unlink()
     monkeypatch.setattr(module, "BATCH", 50)
     seen = []
 
@@ -70,7 +70,7 @@ def test_an_interrupted_measurement_goes_on_where_it_was(run: Path, monkeypatch:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "correct", stops)
         measure_lattice(run, norm_pictures=0)
-    assert json.loads((run / "lattice.json").read_text())["done"] == 50
+    assert json.loads((run / "grid.json").read_text())["done"] == 50
     told: list[str] = []
     again = measure_lattice(run, norm_pictures=0, progress=told.append)
     assert again == whole
@@ -78,7 +78,7 @@ def test_an_interrupted_measurement_goes_on_where_it_was(run: Path, monkeypatch:
     told.clear()
     assert measure_lattice(run, norm_pictures=0, progress=told.append) == whole
     assert not told
-    (run / "lattice.json").write_text("{")
+    (run / "grid.json").write_text("{")
     assert measure_lattice(run, norm_pictures=0) == whole
 
 

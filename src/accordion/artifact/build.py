@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accordion.artifact.archive import compress, diff_id, pack
+from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import sha256_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.ladder import Ladder
@@ -20,12 +21,13 @@ from accordion.artifact.manifest import (
     LADDER_JSON_ZSTD,
     LADDER_PATH,
     WEIGHT_RAW,
+    WEIGHT_TAR_ZSTD,
     Descriptor,
     Manifest,
 )
 from accordion.artifact.paths import check_path, check_unique
-from accordion.artifact.segment import parse_header
 from accordion.artifact.strict_json import dump
+from accordion.artifact.weights import SegmentFile, Weights, check_segment_bytes
 from accordion.errors import FormatError
 
 __all__ = ["ConfigurationParts", "build_version"]
@@ -35,11 +37,22 @@ REACH, SPACES = 12, 100  # sizes of the ladder's layer, around the likely one, a
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationParts:
-    """What one configuration adds: its graph, and segments by path. A graph that serves several is given with each of them."""
+    """What one configuration adds: its graph, and segments by path. A graph that serves several is given with each of them.
+
+    `alternatives` are further graphs of this configuration, by path; they travel with its own. `compress` lets a segment travel
+    as tar+zstd where that is smaller.
+    """
 
     graph_path: str
     graph: bytes
     segments: Mapping[str, bytes] = field(default_factory=dict)
+    alternatives: Mapping[str, bytes] = field(default_factory=dict)
+    compress: bool = False
+
+    @property
+    def graphs(self) -> dict[str, bytes]:
+        """Its own graph and the alternatives."""
+        return {self.graph_path: self.graph, **self.alternatives}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ def build_version(
     rows = ladder_fields["configurations"]
     if len(rows) != len(configurations) or not rows:
         raise FormatError(f"the ladder has {len(rows)} configurations, the parts are for {len(configurations)}")
-    _check_parts(configurations, documents or {})
+    _check_parts(configurations, rows, documents or {})
     layers, needed = _arrange(configurations)
     ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
     everything = [ladder, *layers]
@@ -91,19 +104,25 @@ def build_version(
     return manifest
 
 
-def _check_parts(configurations: Sequence[ConfigurationParts], documents: Mapping[str, bytes]) -> None:
+_STATED = frozenset({"parameters", "macs", "macs_per"})
+
+
+def _check_parts(
+    configurations: Sequence[ConfigurationParts], rows: Sequence[Mapping[str, Any]], documents: Mapping[str, bytes]
+) -> None:
     graphs: dict[str, bytes] = {}
-    sizes: dict[str, int] = {}
-    for parts in configurations:
+    weights = Weights()
+    for parts, row in zip(configurations, rows, strict=True):
         for path, data in parts.segments.items():
-            if path in sizes:
+            if path in weights.files:
                 raise FormatError(f"the segment {path!r} occurs twice")
-            parse_header(data, len(data), path)
-            sizes[path] = len(data)
-        if graphs.setdefault(parts.graph_path, parts.graph) != parts.graph:
-            raise FormatError(f"two configurations have different graphs at {parts.graph_path!r}")
-        check_graph(parts.graph, sizes, parts.graph_path)
-    paths = [LADDER_PATH, *graphs, *sizes, *documents]
+            weights.files[path] = SegmentFile.of(data, check_segment_bytes(data, path))
+        declared = Declared(row["parameters"], row["macs"], row["macs_per"]) if row.keys() >= _STATED else None
+        for path, data in parts.graphs.items():
+            if graphs.setdefault(path, data) != data:
+                raise FormatError(f"two configurations have different graphs at {path!r}")
+            check_graph(data, weights, path, declared)
+    paths = [LADDER_PATH, *graphs, *weights.files, *documents]
     for path in paths:
         check_path(path)
     check_unique(paths)
@@ -111,8 +130,7 @@ def _check_parts(configurations: Sequence[ConfigurationParts], documents: Mappin
 
 def _arrange(configurations: Sequence[ConfigurationParts]) -> tuple[list[_Layer], list[int]]:
     """The layers after the ladder, and for each configuration how many of all layers it needs."""
-    graphs = list({parts.graph_path: parts.graph for parts in configurations}.items())
-    archives = _doubling(graphs)
+    archives = _doubling(list({parts.graph_path: parts.graphs for parts in configurations}.values()))
     layers: list[_Layer] = []
     needed: list[int] = []
     packed: set[str] = set()
@@ -123,15 +141,25 @@ def _arrange(configurations: Sequence[ConfigurationParts]) -> tuple[list[_Layer]
             data = pack(group)
             layers.append(_Layer(GRAPHS_TAR_ZSTD, data, diff_id(data)))
         for path, segment in parts.segments.items():
-            layers.append(_Layer(WEIGHT_RAW, segment, sha256_digest(segment), path))
+            layers.append(_segment(path, segment, compressed=parts.compress))
         needed.append(1 + len(layers))
     return layers, needed
 
 
-def _doubling(graphs: Sequence[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:
+def _segment(path: str, data: bytes, *, compressed: bool) -> _Layer:
+    raw = _Layer(WEIGHT_RAW, data, sha256_digest(data), path)
+    if not compressed:
+        return raw
+    packed = pack({path: data})
+    smaller = len(packed) < len(data) + len(FILEPATH) + len(path)  # a raw layer's path stands in the manifest
+    return _Layer(WEIGHT_TAR_ZSTD, packed, diff_id(packed)) if smaller else raw
+
+
+def _doubling(graphs: Sequence[Mapping[str, bytes]]) -> Iterator[dict[str, bytes]]:
+    """Archives of 1, 2, 4, 8, … configurations' graphs."""
     start, count = 0, 1
     while start < len(graphs):
-        yield dict(graphs[start : start + count])
+        yield {path: data for group in graphs[start : start + count] for path, data in group.items()}
         start, count = start + count, count * 2
 
 

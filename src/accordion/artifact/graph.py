@@ -1,17 +1,20 @@
 """Graphs from strangers: what is checked before ONNX Runtime may load one.
 
-A graph may name only files of its package, and only ranges inside them; it computes with ONNX's own operators; it holds no weights
-of its own; every value is made before it is used, so there are no cycles; and its size and depth are bounded.
+A graph may name only files of its package, and only ranges inside them; it computes with ONNX's own operators, in a straight line;
+it holds no weights of its own; every value is made before it is used, so there are no cycles; and its size, what it makes of its
+weights and what it computes are bounded (`accordion.artifact.bounds`). Numbers that it reads are finite, indices in range.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING
 
+from accordion.artifact.bounds import Declared, bits_of, check_bounds
+from accordion.artifact.indices import check_indices
 from accordion.artifact.paths import check_path
+from accordion.artifact.weights import Weights
 from accordion.errors import FormatError
 
 if TYPE_CHECKING:  # importing it takes a tenth of a second, which a device has better use for until the first graph is there
@@ -23,7 +26,6 @@ GRAPH_LIMIT = 64 * 2**20  # bytes of one graph
 INLINE_LIMIT = 4096  # bytes of one tensor or list that stays in the graph: shapes, axes, a few constants
 INLINE_TOTAL = 4 * 2**20  # bytes of all of them
 MOST_NODES = 100_000
-DEEPEST = 8  # graphs within graphs (If, Loop)
 MOST_ELEMENTS = 2**40
 MOST_DIMS = 32
 EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
@@ -31,22 +33,16 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 
 
-@cache
-def _bits() -> dict[int, int]:
-    """Bits an element, of the types whose tensors may lie in segments. Strings have no fixed size."""
-    from onnx import TensorProto as kinds  # noqa: N813
-
-    return {
-        kinds.FLOAT: 32, kinds.UINT8: 8, kinds.INT8: 8, kinds.UINT16: 16,
-        kinds.INT16: 16, kinds.INT32: 32, kinds.INT64: 64, kinds.BOOL: 8,
-        kinds.FLOAT16: 16, kinds.DOUBLE: 64, kinds.UINT32: 32, kinds.UINT64: 64,
-        kinds.BFLOAT16: 16, kinds.FLOAT8E4M3FN: 8, kinds.FLOAT8E5M2: 8,
-        kinds.UINT4: 4, kinds.INT4: 4,
-    }  # fmt: skip
+# What a graph calls a type → what a segment calls it, for the floats, which must be finite.
+_FLOATS = {1: "F32", 10: "F16", 11: "F64", 16: "BF16", 17: "F8_E4M3", 19: "F8_E5M2"}
 
 
-def check_graph(data: bytes, files: Mapping[str, int], what: str) -> None:
-    """FormatError naming `what` unless `data` is an ONNX model that keeps the rules above; `files`: path → size in bytes."""
+def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, declared: Declared | None = None) -> None:
+    """FormatError naming `what` unless `data` is an ONNX model that keeps the rules above.
+
+    `files` are the configuration's segments; as sizes in bytes alone, their content is not looked at. `declared` is what the ladder
+    says of the configuration; without it the bounds are those of its bytes.
+    """
     if len(data) > GRAPH_LIMIT:
         raise FormatError(f"{what} has {len(data)} bytes, more than the {GRAPH_LIMIT} that a graph may have")
     import onnx
@@ -63,26 +59,30 @@ def check_graph(data: bytes, files: Mapping[str, int], what: str) -> None:
         raise FormatError(f"{what} defines functions or training of its own")
     if foreign := [row.domain for row in model.opset_import if row.domain not in DOMAINS]:
         raise FormatError(f"{what} needs operators of the domain {foreign[0][:80]!r}: only ONNX's own are allowed")
-    _Check(files, what).graph(model.graph, frozenset(), 0)
+    weights = files if isinstance(files, Weights) else None
+    sizes = weights.sizes if weights is not None else dict(files)  # type: ignore[arg-type]
+    _Check(sizes, weights, what).graph(model.graph)
+    bounds = check_bounds(model, sum(sizes.values()), declared, what)
+    check_indices(model, bounds, weights, what)
 
 
 class _Check:
-    def __init__(self, files: Mapping[str, int], what: str) -> None:
-        self.files, self.what = files, what
+    def __init__(self, files: Mapping[str, int], weights: Weights | None, what: str) -> None:
+        self.files, self.weights, self.what = files, weights, what
         self.nodes = self.inline = 0
 
     def fail(self, problem: str) -> FormatError:
         return FormatError(f"{self.what}: {problem}")
 
-    def graph(self, graph: onnx.GraphProto, outside: frozenset[str], depth: int) -> None:
-        if depth > DEEPEST:
-            raise self.fail(f"graphs are nested more than {DEEPEST} deep")
+    def graph(self, graph: onnx.GraphProto) -> None:
         if graph.sparse_initializer:
             raise self.fail("it holds sparse tensors")
         names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        if len({tensor.name for tensor in graph.initializer}) != len(graph.initializer):
+            raise self.fail("two of its tensors have one name")
         for tensor in graph.initializer:
             self.tensor(tensor)
-        known = set(outside | names)
+        known = set(names)
         made: set[str] = set()
         for node in graph.node:
             self.nodes += 1
@@ -94,7 +94,7 @@ class _Check:
                 if name and name not in known:
                     raise self.fail(f"{name[:80]!r} is used before it is made: a cycle, or a hole")
             for attribute in node.attribute:
-                self.attribute(attribute, known, depth)
+                self.attribute(attribute)
             for name in node.output:
                 if name and (name in made or name in names):
                     raise self.fail(f"{name[:80]!r} is made twice")
@@ -103,7 +103,7 @@ class _Check:
         if missing := [value.name for value in graph.output if value.name not in known]:
             raise self.fail(f"nothing makes its output {missing[0][:80]!r}")
 
-    def attribute(self, attribute: onnx.AttributeProto, known: set[str], depth: int) -> None:
+    def attribute(self, attribute: onnx.AttributeProto) -> None:
         if attribute.sparse_tensor.ByteSize() or attribute.sparse_tensors:
             raise self.fail("it holds sparse tensors")
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
@@ -112,13 +112,15 @@ class _Check:
             self.count(tensor.ByteSize(), f"the attribute {attribute.name[:40]!r}")
         size = len(attribute.s) + 4 * len(attribute.floats) + 8 * len(attribute.ints) + sum(map(len, attribute.strings))
         self.count(size, f"the attribute {attribute.name[:40]!r}")
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            self.graph(graph, frozenset(known), depth + 1)
+        if attribute.HasField("g") or attribute.graphs:
+            raise self.fail(f"the attribute {attribute.name[:40]!r} is a graph: branches and loops have no bound")
 
     def tensor(self, tensor: onnx.TensorProto) -> None:
         where = f"the tensor {tensor.name[:80]!r}"
         if tensor.data_location != EXTERNAL:
             self.count(tensor.ByteSize(), where)
+            if any(size < 0 for size in tensor.dims):
+                raise self.fail(f"{where} has a shape that nothing can have")
             return
         if any(row.name.endswith("_data") and row.name != "external_data" for row, _ in tensor.ListFields()):
             raise self.fail(f"{where} holds weights in the graph itself beside those in a file")
@@ -133,14 +135,16 @@ class _Check:
             len(tensor.dims) > MOST_DIMS
             or any(size < 0 for size in tensor.dims)
             or math.prod(tensor.dims) > MOST_ELEMENTS
-            or tensor.data_type not in _bits()
+            or not bits_of(tensor.data_type)
         ):
             raise self.fail(f"{where} has a shape or a type that nothing can have")
-        bits = math.prod(tensor.dims) * _bits()[tensor.data_type]
+        bits = math.prod(tensor.dims) * bits_of(tensor.data_type)
         if length != (bits + 7) // 8:
             raise self.fail(f"{where} is {length} bytes long; its shape needs {(bits + 7) // 8}")
         if start + length > self.files[path]:
             raise self.fail(f"{where} ends at byte {start + length} of {path!r}, which has {self.files[path]}")
+        if self.weights is not None and tensor.data_type in _FLOATS:
+            self.weights.check_finite(path, start, length, _FLOATS[tensor.data_type], f"{self.what}: {where}")
 
     def number(self, text: str | None, where: str) -> int:
         if text is None or not text.isascii() or not text.isdigit() or len(text) > 15:

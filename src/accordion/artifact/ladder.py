@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from accordion.artifact.alternative import Alternative
 from accordion.artifact.archive import decompress
+from accordion.artifact.bounds import Declared
 from accordion.artifact.manifest import LADDER_JSON_ZSTD, Descriptor, Manifest
 from accordion.artifact.paths import check_path
 from accordion.artifact.quality import Quality
@@ -18,7 +20,17 @@ from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.errors import FormatError
 
-__all__ = ["LADDER_LIMIT", "Blocks", "Configuration", "Ladder", "Quality", "TensorSpec", "decode_ladder", "ladder_file"]
+__all__ = [
+    "LADDER_LIMIT",
+    "Alternative",
+    "Blocks",
+    "Configuration",
+    "Ladder",
+    "Quality",
+    "TensorSpec",
+    "decode_ladder",
+    "ladder_file",
+]
 
 SCHEMA_VERSION = 1
 LADDER_LIMIT = 16 * 2**20  # bytes of JSON; 200 configurations take about 0.1 MB
@@ -62,7 +74,18 @@ class Configuration:
     quality: Quality
     inputs: tuple[TensorSpec, ...] | None = None
     outputs: tuple[TensorSpec, ...] | None = None
+    alternatives: tuple[Alternative, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def declared(self) -> Declared:
+        """What its graphs are held against."""
+        return Declared(self.parameters, self.macs, self.macs_per)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The paths of all graphs that run this configuration, its own first."""
+        return (self.graph, *(one.graph for one in self.alternatives))
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ladder."""
@@ -81,6 +104,8 @@ class Configuration:
         for name, specs in (("inputs", self.inputs), ("outputs", self.outputs)):
             if specs is not None:
                 made[name] = [spec.to_json() for spec in specs]
+        if self.alternatives:
+            made["alternatives"] = [one.to_json() for one in self.alternatives]
         return {**made, **self.extra}
 
     @classmethod
@@ -100,6 +125,7 @@ class Configuration:
             quality=Quality.from_json(fields.get("quality"), f"{where}: quality"),
             inputs=TensorSpec.from_list(fields, "inputs") if fields.has("inputs") else None,
             outputs=TensorSpec.from_list(fields, "outputs") if fields.has("outputs") else None,
+            alternatives=Alternative.from_list(fields, "alternatives", where) if fields.has("alternatives") else (),
             extra=fields.rest(),
         )
 
@@ -184,7 +210,8 @@ def _check_nested(configurations: Sequence[Configuration]) -> None:
     for index, configuration in enumerate(configurations):
         if configuration.index != index:
             raise FormatError(f"the ladder's configuration {index} has the index {configuration.index}")
-        if not configuration.quality.comparable(configurations[0].quality):
+        qualities = [configuration.quality, *(one.quality for one in configuration.alternatives)]
+        if not all(quality.comparable(configurations[0].quality) for quality in qualities):
             raise FormatError(f"configuration {index} is measured by another metric than configuration 0")
         if before is not None and (configuration.layers < before.layers or configuration.bytes < before.bytes):
             raise FormatError(f"configuration {index} needs fewer layers or bytes than the one before: they must be nested")

@@ -36,7 +36,8 @@ DTYPES: Mapping[str, tuple[int, str | None]] = {
     "I64": (64, "<i8"),
     "F64": (64, "<f8"),
 }
-_BY_NUMPY = {np.dtype(kind).newbyteorder("="): name for name, (_, kind) in DTYPES.items() if kind}
+_BY_NUMPY = {np.dtype(kind).newbyteorder("=").name: name for name, (_, kind) in DTYPES.items() if kind}
+_BY_NUMPY |= {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}  # as the package ml_dtypes calls them
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def encode_segment(tensors: Mapping[str, NDArray[Any]]) -> bytes:
     parts = []
     position = 0
     for name, array in tensors.items():
-        kind = _BY_NUMPY.get(array.dtype.newbyteorder("="))
+        kind = _BY_NUMPY.get(array.dtype.name)
         if kind is None:
             raise FormatError(f"tensor {name!r} has the type {array.dtype}, which safetensors lacks")
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

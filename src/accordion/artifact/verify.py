@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from accordion.artifact.archive import diff_id_of, unpack, unpacked_limit
+from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import file_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
@@ -20,8 +23,8 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.paths import check_unique
-from accordion.artifact.segment import parse_header, read_header
 from accordion.artifact.strict_json import Fields, parse_object
+from accordion.artifact.weights import SegmentFile, Weights, check_segment, check_segment_bytes, finite_of
 from accordion.errors import AccordionError, ContentError, FormatError
 
 __all__ = ["Contents", "verify_package"]
@@ -34,16 +37,17 @@ class Contents:
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
-        self.segments: dict[str, int] = {}
+        self.weights = Weights()
         self.graphs: dict[str, bytes] = {}
 
     def add(self, index: int, layer: Descriptor, path: Path) -> None:
         """Takes in layer `index`, whose bytes lie at `path`. FormatError if they break a rule."""
         what = f"layer {index}"
         if layer.media_type == WEIGHT_RAW:
-            self.segments[str(layer.path)] = layer.size
+            self.weights.files[str(layer.path)] = SegmentFile.at(path)
             with path.open("rb") as stream:
-                read_header(stream, layer.size, what)
+                tensors = check_segment(stream, layer.size, what)
+            self.weights.files[str(layer.path)] = SegmentFile.at(path, tensors)
         if layer.path is not None:
             self._take(layer.path, layer.size)
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
@@ -51,21 +55,35 @@ class Contents:
                 for name, data in unpack(stream, limit=unpacked_limit(layer.size), what=what):
                     self._take(name, len(data))
                     if layer.media_type == WEIGHT_TAR_ZSTD:
-                        self.segments[name] = len(data)
-                        parse_header(data, len(data), f"{what}: {name!r}")
+                        self.weights.files[name] = SegmentFile(len(data), _member(path, layer.size, name))
+                        tensors = check_segment_bytes(data, f"{what}: {name!r}")
+                        self.weights.files[name] = replace(self.weights.files[name], floats=finite_of(tensors))
                     elif name.endswith(".onnx"):
                         self.graphs[name] = data
 
-    def check_graph(self, path: str) -> None:
-        """FormatError unless the graph at `path` is there and needs nothing that is not."""
+    def check_graph(self, path: str, declared: Declared | None = None) -> None:
+        """FormatError unless the graph at `path` is there, needs nothing that is not, and keeps to what its ladder declares."""
         if path not in self.graphs:
             raise FormatError(f"the graph {path!r} is not among the layers that its configuration needs")
-        check_graph(self.graphs[path], self.segments, path)
+        check_graph(self.graphs[path], self.weights, path, declared)
 
     def _take(self, path: str, size: int) -> None:
         self.sizes[path] = size if path not in self.sizes else -1
         if self.sizes[path] < 0:
             raise FormatError(f"the path {path!r} occurs twice in the package")
+
+
+def _member(path: Path, size: int, name: str) -> Callable[[int, int], Iterator[bytes]]:
+    """Reads of one file in an archive; it is unpacked anew, which only odd graphs make necessary."""
+
+    def read(start: int, length: int) -> Iterator[bytes]:
+        with path.open("rb") as stream:
+            for member, data in unpack(stream, limit=unpacked_limit(size), what=name):
+                if member == name:
+                    yield data[start : start + length]
+                    return
+
+    return read
 
 
 def verify_package(directory: Path) -> list[str]:
@@ -114,10 +132,11 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
             problems.append(str(error))
         while waiting and waiting[0].layers == index + 1:
             configuration = waiting.pop(0)
-            try:
-                contents.check_graph(configuration.graph)
-            except ContentError as error:
-                problems.append(f"configuration {configuration.index}: {error}")
+            for graph in configuration.graphs:
+                try:
+                    contents.check_graph(graph, configuration.declared)
+                except ContentError as error:
+                    problems.append(f"configuration {configuration.index}: {error}")
     try:
         check_unique(list(contents.sizes))
     except ContentError as error:

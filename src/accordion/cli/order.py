@@ -59,7 +59,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
     with extra("train"):
         from accordion.elastic import OrderTable
-        from accordion.pictures import draw_lattice
+        from accordion.pictures import draw_orders
         from accordion.profiling import best_path, measure_lattice, parse_objective, value_of
 
     weights = parse_objective(arguments.objective)
@@ -99,7 +99,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     ]
     if arguments.picture is not None:
         paths = {name: best.rows, **{kind: path.rows for kind, path in others.items()}}
-        drawn = draw_lattice(lattice.errors, lattice.costs, paths, arguments.picture, samples=lattice.samples)
+        drawn = draw_orders(lattice.errors, lattice.costs, paths, arguments.picture, samples=lattice.samples)
         lines += [f"drew {path}" for path in drawn]
     lines.append(f"next: accordion train --order {arguments.out} --initial {arguments.run} -o RUN")
     context.console.result(document, lines)

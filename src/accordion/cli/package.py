@@ -29,7 +29,17 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--family", help="the network of which this version is one form: without a tag, a plan chooses among a family's versions"
     )
-    parser.add_argument("--codec", default="float32", help="how the weights are written (float32)")
+    parser.add_argument(
+        "--codec",
+        default="float32",
+        help="how the weights are written: float32, float16, bfloat16, float8, int8, int4, planes, auto (the best path through "
+        "depth and precision, measured on the validation split), or a file that holds a path (float32)",
+    )
+    parser.add_argument(
+        "--rounding", choices=["nearest", "compensated"], help="of 4-bit weights (the better one on the validation split)"
+    )
+    parser.add_argument("--integer", action="store_true", help="add graphs for integer kernels, measured like the others")
+    parser.add_argument("--no-latency", dest="latency", action="store_false", help="do not time float against integer kernels")
     parser.add_argument(
         "--created", metavar="TIME", help="an RFC 3339 time to state in the package (none: the same run, the same bytes)"
     )
@@ -49,6 +59,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         name=arguments.name,
         codec=arguments.codec,
         family=arguments.family,
+        rounding=arguments.rounding,
+        integer=arguments.integer,
+        latency=arguments.latency,
         created=arguments.created,
         progress=context.console.progress,
     )

@@ -1,4 +1,4 @@
-"""`accordion picture`: error against bytes of ladders, or the timeline of a fetch or an upgrade."""
+"""`accordion picture`: error against bytes, a timeline, or a lattice with its path."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """The command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "picture",
-        help="draw error against bytes, or a timeline",
-        description="Draws FILE.png and FILE.svg: error against bytes of packages, or the timeline of a fetch or an upgrade.",
+        help="draw error against bytes, a timeline, or a lattice",
+        description="Draws FILE.png and FILE.svg: error against bytes of packages, the timeline of a fetch or an upgrade, or depth and "
+        "precision with the path that accordion package --codec auto took through them.",
     )
-    parser.add_argument("kind", metavar="KIND", choices=("ladder", "timeline"), help="ladder (error against bytes) or timeline")
     parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="packages, model folders or URL/NAME; or the JSON of one timeline"
+        "kind", metavar="KIND", choices=("ladder", "timeline", "lattice"), help="ladder (error against bytes), timeline or lattice"
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="packages, model folders or URL/NAME; the JSON of one timeline; or a run's lattice.json",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="where to draw; .png and .svg are written")
     parser.add_argument("--title", help="over the picture")
@@ -33,7 +39,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     from accordion.errors import UsageError
 
     with extra("train"):
-        from accordion.pictures import draw_error_against_bytes, draw_timeline, read_timeline
+        from accordion.pictures import draw_error_against_bytes, draw_lattice, draw_timeline, read_lattice, read_timeline
 
     out = arguments.out.with_suffix("") if arguments.out.suffix in (".png", ".svg") else arguments.out
     if not out.parent.is_dir():
@@ -42,6 +48,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         if len(arguments.sources) != 1:
             raise UsageError("a timeline picture shows one fetch or upgrade: name one file")
         drawn = draw_timeline(read_timeline(Path(arguments.sources[0])), out, title=arguments.title)
+    elif arguments.kind == "lattice":
+        if len(arguments.sources) != 1:
+            raise UsageError("a lattice picture shows one run: name one file")
+        drawn = draw_lattice(read_lattice(Path(arguments.sources[0])), out, title=arguments.title)
     else:
         from accordion.cli.source import open_source
 

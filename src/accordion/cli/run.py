@@ -27,6 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--configuration", type=options.index, metavar="K", help="this configuration")
     parser.add_argument("--max-macs", type=options.count, metavar="M", help="the best within so many multiply-accumulates: 50e6")
     parser.add_argument("--max-energy", type=options.number, metavar="JOULES", help="the best within so many joules: 2e-3")
+    parser.add_argument("--kernels", choices=["float", "integer"], default="float", help="how it computes (float)")
     return parser
 
 
@@ -45,9 +46,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with Model.open(arguments.model) as model:
         k = model.choose(arguments.configuration, max_macs=arguments.max_macs, max_energy_j=arguments.max_energy)
         arrays = read_inputs(arguments.inputs, model.ladder.inputs_of(k))
-        k = model.prepare(k)
+        k = model.prepare(k, kernels=arguments.kernels)
         began = time.perf_counter()
-        outputs = model.run(arrays, k)
+        outputs = model.run(arrays, k, kernels=arguments.kernels)
         seconds = time.perf_counter() - began
         specs = model.ladder.outputs_of(k)
     lines = [f"configuration {k}, {format_seconds(seconds)}", *answer_lines(outputs, specs)]

@@ -9,8 +9,8 @@ from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
-from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, Descriptor
-from accordion.artifact.segment import read_header
+from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
+from accordion.artifact.weights import check_segment, check_segment_bytes
 from accordion.device.state import FileEntry
 from accordion.errors import DigestError, FormatError, StorageError
 
@@ -75,12 +75,16 @@ def layer_files(source: Path, layer: Descriptor, what: str) -> dict[str, bytes |
         if layer.media_type in (WEIGHT_RAW, DOC_RAW):
             if layer.media_type == WEIGHT_RAW:
                 with source.open("rb") as stream:
-                    read_header(stream, layer.size, what)
+                    check_segment(stream, layer.size, what)
             return {str(layer.path): None}
         if layer.path == LADDER_PATH:
             return {LADDER_PATH: ladder_file(layer, _read(source, LADDER_LIMIT, what))}
         with source.open("rb") as stream:
-            return dict(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+            found = dict(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+        if layer.media_type == WEIGHT_TAR_ZSTD:
+            for path, data in found.items():
+                check_segment_bytes(data, f"{what}: {path!r}")
+        return dict(found)
     except OSError as error:
         raise StorageError(f"can't read {source}: {error.strerror or error}") from error
 

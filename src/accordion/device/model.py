@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
@@ -34,7 +35,7 @@ class Model:
 
     def __init__(self, store: Store, ladder: Ladder, threads: int) -> None:
         self._store, self.ladder, self._threads = store, ladder, threads
-        self._sessions: dict[int, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -79,7 +80,7 @@ class Model:
                 self._sessions = {}
             self._store, self.ladder = store, ladder
             complete = self.configuration
-            self._sessions = {k: s for k, s in self._sessions.items() if complete is not None and k <= complete}
+            self._sessions = {key: s for key, s in self._sessions.items() if complete is not None and key[0] <= complete}
         return complete
 
     def choose(self, configuration: int | None = None, *, max_macs: int | None = None, max_energy_j: float | None = None) -> int:
@@ -123,6 +124,10 @@ class Model:
             fitting = frugal
         return _best(fitting)
 
+    def kernels(self, k: int) -> tuple[str, ...]:
+        """The ways in which configuration `k` can be run: `float`, and what else its ladder names."""
+        return (FLOAT_KERNELS, *(one.kernels for one in self.ladder.configurations[k].alternatives))
+
     def run(
         self,
         inputs: Mapping[str, Array] | Array,
@@ -130,14 +135,15 @@ class Model:
         *,
         max_macs: int | None = None,
         max_energy_j: float | None = None,
+        kernels: str = FLOAT_KERNELS,
     ) -> dict[str, Array]:
         """The outputs by name, of the configuration that `choose` names. A single array is the first input.
 
         Raises:
             ContentError: a file is not what was fetched; it does not run.
-            UsageError: the inputs don't fit.
+            UsageError: the inputs don't fit; the configuration has no such kernels.
         """
-        k, session = self._prepared(configuration, max_macs, max_energy_j)
+        k, session = self._prepared(configuration, max_macs, max_energy_j, kernels)
         specs = self.ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
         names = [output.name for output in session.get_outputs()]
@@ -147,51 +153,67 @@ class Model:
             raise UsageError(f"configuration {k} can't take these inputs: {_first_line(error)}") from error
         return dict(zip(names, found, strict=True))
 
-    def prepare(self, configuration: int | None = None, *, max_macs: int | None = None, max_energy_j: float | None = None) -> int:
+    def prepare(
+        self,
+        configuration: int | None = None,
+        *,
+        max_macs: int | None = None,
+        max_energy_j: float | None = None,
+        kernels: str = FLOAT_KERNELS,
+    ) -> int:
         """As `choose`, with the session made, so that the next `run` takes no longer than inference does.
 
         Where another process has meanwhile put another version in this one's place, or shed of it, it goes on with what is there.
         """
-        return self._prepared(configuration, max_macs, max_energy_j)[0]
+        return self._prepared(configuration, max_macs, max_energy_j, kernels)[0]
 
     def _prepared(
-        self, configuration: int | None, max_macs: int | None, max_energy_j: float | None
+        self, configuration: int | None, max_macs: int | None, max_energy_j: float | None, kernels: str
     ) -> tuple[int, onnxruntime.InferenceSession]:
         for _ in range(CHANGES):
             k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
             try:
-                return k, self.session(k)
+                return k, self.session(k, kernels)
             except ContentError:
                 if Store.open(self.path).state == self._store.state:
                     raise
                 self.refresh()
         k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
-        return k, self.session(k)
+        return k, self.session(k, kernels)
 
-    def session(self, k: int) -> onnxruntime.InferenceSession:
-        """The ONNX Runtime session of configuration `k`, made when first asked for. ContentError if it can't be trusted."""
+    def session(self, k: int, kernels: str = FLOAT_KERNELS) -> onnxruntime.InferenceSession:
+        """The ONNX Runtime session of configuration `k`, made when first asked for.
+
+        Raises:
+            ContentError: a file can't be trusted.
+            UsageError: the configuration has no such kernels.
+        """
+        rung = self.ladder.configurations[k]
+        graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
+        if kernels not in graphs:
+            raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
         with self._lock:
-            if k not in self._sessions:
+            if (k, kernels) not in self._sessions:
                 self._store.check_configuration(self.ladder, k)
-                session = self._load(k)
+                session = self._load(k, graphs[kernels])
                 # What was checked may have been another version's when it was read: two versions must never run as one.
                 if Store.open(self.path).manifest.digest != self._store.manifest.digest:
                     raise DigestError(f"another version took the place of this one in {self.path} while it was read")
-                self._sessions[k] = session
-            return self._sessions[k]
+                self._sessions[k, kernels] = session
+            return self._sessions[k, kernels]
 
     def close(self) -> None:
         """Lets the sessions go."""
         with self._lock:
             self._sessions = {}
 
-    def _load(self, k: int) -> onnxruntime.InferenceSession:
+    def _load(self, k: int, graph: str) -> onnxruntime.InferenceSession:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 4
-        path = self.path / self.ladder.configurations[k].graph
+        path = self.path / graph
         try:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above

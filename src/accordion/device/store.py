@@ -21,6 +21,7 @@ from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
 from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
 from accordion.artifact.paths import check_unique
+from accordion.artifact.weights import SegmentFile, Weights
 from accordion.device.exchange import INCOMING, LOCK, NEXT, decide, finish_exchange, read_bounded, remove_empty, settle
 from accordion.device.layers import Incoming, layer_files, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State
@@ -64,6 +65,7 @@ class Store:
 
     def __init__(self, root: Path, manifest: Manifest, state: State) -> None:
         self.root, self.manifest, self.state = root, manifest, state
+        self._checked: set[object] = set()  # what graphs of this version have already been seen to read; files are never changed
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -148,15 +150,17 @@ class Store:
         self.check_graph(ladder, k)
 
     def check_graph(self, ladder: Ladder, k: int) -> None:
-        """FormatError unless the graph of configuration `k` keeps the rules over the files that it has."""
+        """FormatError unless the graphs of configuration `k` keep the rules over the files that it has."""
         rung = ladder.configurations[k]
-        if rung.graph not in self._paths_of(rung.layers):
-            raise FormatError(f"configuration {k}: the graph {rung.graph!r} is not among the layers that it needs")
+        there = self._paths_of(rung.layers)
+        if missing := [graph for graph in rung.graphs if graph not in there]:
+            raise FormatError(f"configuration {k}: the graph {missing[0]!r} is not among the layers that it needs")
         weights = {
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
-        sizes = {path: entry.size for path, entry in self.state.files.items() if entry.layer in weights}
-        check_graph(read_bounded(self.root / rung.graph, GRAPH_LIMIT), sizes, rung.graph)
+        files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
+        for graph in rung.graphs:
+            check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), Weights(files, self._checked), graph, rung.declared)
 
     def repair(self) -> list[str]:
         """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""

@@ -3,5 +3,6 @@
 from accordion.packaging.check import check_prefixes, lay_out_prefixes
 from accordion.packaging.packager import package, package_network
 from accordion.packaging.parts import Part, make_parts
+from accordion.packaging.rounding import rounding
 
-__all__ = ["Part", "check_prefixes", "lay_out_prefixes", "make_parts", "package", "package_network"]
+__all__ = ["Part", "check_prefixes", "lay_out_prefixes", "make_parts", "package", "package_network", "rounding"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.archive import unpack
 from accordion.artifact.ladder import Configuration, Ladder
 from accordion.artifact.layout import Layout
@@ -19,7 +21,7 @@ from accordion.elastic import ElasticNetwork
 from accordion.errors import AccordionError
 from accordion.profiling import one_thread
 
-__all__ = ["ABSOLUTE", "check_prefixes", "lay_out_prefixes"]
+__all__ = ["ABSOLUTE", "Expected", "check_answers", "check_prefixes", "lay_out_prefixes"]
 
 ABSOLUTE = 1e-4
 """How far a logit may be off, where logits are of the order of one; larger ones by as much in proportion.
@@ -27,7 +29,12 @@ ABSOLUTE = 1e-4
 Both sides compute in float32, in another order of summation and with batch norms folded: the complete ResNet-110 is off by 1e-5.
 """
 
+ABSOLUTE_IN_INTEGERS = 0.02
+"""The same for integer kernels, where one activation that falls on the other side of a half is a step of its 8 bits."""
+
 MOST_BYTES = 2**36
+
+Expected = Callable[[int, str], NDArray[np.float32]]
 
 
 def check_prefixes(layout: Layout, manifest: Manifest, ladder: Ladder, network: ElasticNetwork, x: Tensor) -> None:
@@ -35,26 +42,42 @@ def check_prefixes(layout: Layout, manifest: Manifest, ladder: Ladder, network: 
 
     AccordionError if plain ONNX Runtime can't load one, or answers other than `network.at(k)` in eval mode.
     """
+
+    def expected(k: int, kernels: str) -> NDArray[np.float32]:
+        with torch.no_grad(), one_thread():
+            answer: NDArray[np.float32] = network.at(k).eval()(x).numpy()
+        return answer
+
+    check_answers(layout, manifest, ladder, expected, x.numpy())
+
+
+def check_answers(layout: Layout, manifest: Manifest, ladder: Ladder, expected: Expected, x: NDArray[np.float32]) -> None:
+    """The same against any source of answers: `expected(k, kernels)` of configuration k, of its own graph ("float") and of each
+    alternative.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    with tempfile.TemporaryDirectory(prefix="accordion-check-") as name, torch.no_grad(), one_thread():
+    with tempfile.TemporaryDirectory(prefix="accordion-check-") as name:
         for configuration, folder in lay_out_prefixes(layout, manifest, ladder, Path(name)):
             k = configuration.index
-            module = network.at(k).eval()
-            expected = module(x).numpy()
-            try:
-                session = onnxruntime.InferenceSession(folder / configuration.graph, options, providers=["CPUExecutionProvider"])
-                (found,) = session.run(None, {ladder.inputs_of(k)[0].name: x.numpy()})
-            except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-                first = str(error).splitlines()[0]
-                raise AccordionError(f"the package is wrong: configuration {k} does not run from its prefix: {first}") from error
-            off = float(np.max(np.abs(found - expected), initial=0.0))
-            allowed = ABSOLUTE * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
-            if found.shape != expected.shape or not off <= allowed:
-                raise AccordionError(
-                    f"the package is wrong: configuration {k} answers other than the network, by {off:.2g} where at most "
-                    f"{allowed:.2g} is rounding"
-                )
+            ways = [(FLOAT_KERNELS, configuration.graph), *((one.kernels, one.graph) for one in configuration.alternatives)]
+            for kernels, graph in ways:
+                what = f"configuration {k}" + ("" if kernels == FLOAT_KERNELS else f" with {kernels} kernels")
+                wanted = expected(k, kernels)
+                try:
+                    session = onnxruntime.InferenceSession(folder / graph, options, providers=["CPUExecutionProvider"])
+                    (found,) = session.run(None, {ladder.inputs_of(k)[0].name: x})
+                except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+                    first = str(error).splitlines()[0]
+                    raise AccordionError(f"the package is wrong: {what} does not run from its prefix: {first}") from error
+                off = float(np.max(np.abs(found - wanted), initial=0.0))
+                allowed = ABSOLUTE if kernels == FLOAT_KERNELS else ABSOLUTE_IN_INTEGERS
+                allowed *= max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
+                if found.shape != wanted.shape or not off <= allowed:
+                    raise AccordionError(
+                        f"the package is wrong: {what} answers other than the network, by {off:.2g} where at most "
+                        f"{allowed:.2g} is rounding"
+                    )
 
 
 def lay_out_prefixes(layout: Layout, manifest: Manifest, ladder: Ladder, folder: Path) -> Iterator[tuple[Configuration, Path]]:

@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from accordion.artifact.build import ConfigurationParts, build_version
-from accordion.artifact.ladder import decode_ladder
+from accordion.artifact.ladder import Ladder, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import FormatError, StorageError, UsageError
-from accordion.packaging.check import check_prefixes
-from accordion.packaging.parts import Part, make_parts
+from accordion.packaging.check import check_answers, check_prefixes
+from accordion.packaging.compact import make_compact
+from accordion.packaging.parts import Part, make_parts, parts_of
 from accordion.packaging.slim import slim
+from accordion.packaging.timing import time_both_kernels
 from accordion.training import load_run
 
 __all__ = ["package", "package_network"]
 
-CODECS = ("float32",)
+FLOAT32 = "float32"
 CHECKED_PICTURES = 4
 MOST_LADDER_BYTES = 64 * 2**20
 
@@ -36,7 +38,10 @@ def package(
     *,
     tag: str = "latest",
     name: str | None = None,
-    codec: str = "float32",
+    codec: str = FLOAT32,
+    rounding: str | None = None,
+    integer: bool = False,
+    latency: bool = True,
     family: str | None = None,
     created: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -48,13 +53,17 @@ def package(
     state, if any. `family` names the network of which this version is one form, for plans that choose among forms. Nothing appears
     in `out` before every prefix has been run and compared with the network.
 
+    `codec` is `float32`, one of `accordion.packaging.schemes.SCHEMES`, `auto` (the best path through depth × precision, measured on
+    the validation split and kept in `run`), or the path of a file that holds such a path. With any but float32, quality is measured
+    anew. `rounding` is `nearest` or `compensated`; left out, the better one on the validation split. `integer` adds graphs for
+    integer kernels, and with `latency` both kinds are timed on this machine.
+
     Raises:
         UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
         AccordionError: a configuration of the package answers other than the network.
         StorageError: the disk failed; `out` is as it was.
     """
-    if codec not in CODECS:
-        raise UsageError(f"unknown codec {codec!r}: choose {', '.join(CODECS)}")
+    _check_target(out)
     config, network, dataset = load_run(run)
     if config.explores:
         raise UsageError(
@@ -62,10 +71,37 @@ def package(
             f"`accordion order {run}`, train on it with --initial, and package that run"
         )
     fields = read_ladder_fields(run)
+    _check_rows(fields, network)
     if family:
         fields["family"] = family
     pictures = torch.from_numpy(dataset.test.x[:CHECKED_PICTURES]).float() / 255
-    return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
+    if codec == FLOAT32:
+        if integer or rounding is not None:
+            raise UsageError("rounding and integer kernels are for the smaller codecs: choose another than float32")
+        return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
+    made = make_compact(
+        run,
+        network,
+        dataset,
+        fields["configurations"],
+        pictures,
+        codec=codec,
+        rounding=rounding,
+        integer=integer,
+        progress=progress,
+    )
+    parts = parts_of(made.graphs, {"i": made.integer} if made.integer else {})
+    rows = time_both_kernels(parts, made.rows, pictures[:1].numpy(), progress) if integer and latency else made.rows
+    return _write(
+        {**fields, "configurations": rows},
+        [_for_build(part, compress=True) for part in parts],
+        lambda layout, manifest, ladder: check_answers(layout, manifest, ladder, made.expected, pictures.numpy()),
+        out,
+        tag=tag,
+        name=name,
+        created=created,
+        progress=progress,
+    )
 
 
 def package_network(
@@ -84,22 +120,49 @@ def package_network(
         raise UsageError(
             "a network trained over a grid of configurations can't be packaged: choose an order with `accordion order`, train on it"
         )
-    if len(ladder_fields["configurations"]) != len(network):
-        raise UsageError(
-            f"the ladder has {len(ladder_fields['configurations'])} configurations, the network {len(network)}: profile it again"
-        )
+    _check_rows(ladder_fields, network)
     _check_target(out)
-    parts = [_for_build(part) for part in make_parts(network, pictures, progress)]
+    return _write(
+        ladder_fields,
+        [_for_build(part) for part in make_parts(network, pictures, progress)],
+        lambda layout, manifest, ladder: check_prefixes(layout, manifest, ladder, network, pictures),
+        out,
+        tag=tag,
+        name=name,
+        created=created,
+        progress=progress,
+    )
+
+
+def _write(
+    ladder_fields: dict[str, Any],
+    parts: list[ConfigurationParts],
+    check: Callable[[Layout, Manifest, Ladder], None],
+    out: Path,
+    *,
+    tag: str,
+    name: str | None,
+    created: str | None,
+    progress: Callable[[str], None],
+) -> Manifest:
+    """Builds the version beside `out`, checks it there, and moves it in."""
     with _staging(out) as folder:
         staged = Layout.create(folder)
         manifest = build_version(
             staged, tag, ladder_fields=slim(ladder_fields), configurations=parts, name=name or out.name, created=created
         )
         ladder = decode_ladder(manifest.layers[0], staged.read_blob(manifest.layers[0], limit=MOST_LADDER_BYTES))
-        check_prefixes(staged, manifest, ladder, network, pictures)
+        check(staged, manifest, ladder)
         progress(f"{len(ladder)} configurations answer from their prefixes as the network does")
         _publish(staged, manifest, tag, out)
     return manifest
+
+
+def _check_rows(fields: dict[str, Any], network: ElasticNetwork) -> None:
+    if len(fields["configurations"]) != len(network):
+        raise UsageError(
+            f"the ladder has {len(fields['configurations'])} configurations, the network {len(network)}: profile it again"
+        )
 
 
 def read_ladder_fields(run: Path) -> dict[str, Any]:
@@ -151,5 +214,6 @@ def _publish(staged: Layout, manifest: Manifest, tag: str, out: Path) -> None:
         staged.path.rename(out)
 
 
-def _for_build(part: Part) -> ConfigurationParts:
-    return ConfigurationParts(part.graph_path, part.graph, {} if part.segment is None else {part.segment_path: part.segment})
+def _for_build(part: Part, *, compress: bool = False) -> ConfigurationParts:
+    segments = {} if part.segment is None else {part.segment_path: part.segment}
+    return ConfigurationParts(part.graph_path, part.graph, segments, part.alternatives, compress)

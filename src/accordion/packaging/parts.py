@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from accordion.artifact.segment import encode_segment, parse_header
 from accordion.elastic import ElasticNetwork
-from accordion.packaging.constants import fold_constants
-from accordion.packaging.graph import Graph, Pool, parse
-from accordion.packaging.norms import fold_norms
+from accordion.packaging.graph import Graph
+from accordion.packaging.prepare import prepare
 from accordion.packaging.render import Place, render
 from accordion.packaging.segments import divide
-from accordion.profiling import export_onnx
 
-__all__ = ["Part", "make_parts"]
+__all__ = ["Part", "make_parts", "parts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,7 @@ class Part:
     graph: bytes
     segment_path: str
     segment: bytes | None
+    alternatives: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def make_parts(network: ElasticNetwork, example: Tensor, progress: Callable[[str], None] = lambda line: None) -> list[Part]:
@@ -36,14 +35,14 @@ def make_parts(network: ElasticNetwork, example: Tensor, progress: Callable[[str
     agree, and each tensor content goes into the segment of the first configuration that reads it. A value that changes with the
     configuration is a content of its own, so it travels with the configuration that changes it.
     """
-    pool = Pool()
-    graphs: list[Graph] = []
-    for k in range(len(network)):
-        graph = parse(export_onnx(network.at(k), example), pool)
-        fold_constants(graph, pool)
-        graphs.append(graph)
-        progress(f"configuration {k} of {len(network) - 1} exported")
-    fold_norms(graphs, pool)
+    return parts_of(prepare(network, example, progress).graphs)
+
+
+def parts_of(graphs: Sequence[Graph], alternatives: Mapping[str, Sequence[Graph]] | None = None) -> list[Part]:
+    """The files for `graphs`, one for each configuration, and for further graphs of each, by the ending of their names.
+
+    Alternatives bring no tensors but those small enough to stay inside.
+    """
     segments = divide(graphs)
     paths = [f"{k:03d}.safetensors" for k in range(len(graphs))]
     files = [encode_segment(tensors) if tensors else None for tensors in segments.tensors]
@@ -52,7 +51,17 @@ def make_parts(network: ElasticNetwork, example: Tensor, progress: Callable[[str
         if data is not None:
             for name, info in parse_header(data, len(data), paths[k]).items():
                 places[k, name] = Place(paths[k], info.start, info.end - info.start)
+
+    def rendered(graph: Graph) -> bytes:
+        return render(graph, segments, lambda segment, name: places[segment, name])
+
     return [
-        Part(f"{k:03d}.onnx", render(graph, segments, lambda segment, name: places[segment, name]), paths[k], files[k])
+        Part(
+            f"{k:03d}.onnx",
+            rendered(graph),
+            paths[k],
+            files[k],
+            {f"{k:03d}{ending}.onnx": rendered(others[k]) for ending, others in (alternatives or {}).items()},
+        )
         for k, graph in enumerate(graphs)
     ]

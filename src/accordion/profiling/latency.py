@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accordion.errors import FormatError
 
-__all__ = ["Latency", "load_session", "machine_name", "measure"]
+__all__ = ["Latency", "load_session", "machine_name", "measure", "measure_in_turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,39 @@ def measure(
     Stops after `runs` inferences, or once `budget_s` has passed and at least five are done. One thread by default: figures of
     several threads depend on what else the machine does.
     """
-    session = load_session(model, threads)
-    for _ in range(warmup):
-        session.run(None, dict(feeds))
-    seconds: list[float] = []
+    (found,) = measure_in_turns([model], feeds, runs=runs, warmup=warmup, budget_s=budget_s, threads=threads)
+    return found
+
+
+def measure_in_turns(
+    models: Sequence[Path | bytes],
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    runs: int = 30,
+    warmup: int = 3,
+    budget_s: float = 0.5,
+    threads: int = 1,
+) -> list[Latency]:
+    """The same for several models on the same `feeds`, one inference of each in turn: whatever else the machine does meanwhile
+    slows all of them alike, so their ratio holds. `budget_s` is for each.
+    """
+    sessions = [load_session(model, threads) for model in models]
+    for session in sessions:
+        for _ in range(warmup):
+            session.run(None, dict(feeds))
+    seconds: list[list[float]] = [[] for _ in sessions]
     begin = time.perf_counter()
-    while len(seconds) < runs and (len(seconds) < 5 or time.perf_counter() - begin < budget_s):
-        start = time.perf_counter()
-        session.run(None, dict(feeds))
-        seconds.append(time.perf_counter() - start)
-    low, median, high = (float(value) for value in np.quantile(seconds, (0.1, 0.5, 0.9)))
-    return Latency(median, low, high, len(seconds), threads, machine_name(), f"onnxruntime {onnxruntime.__version__} CPU")
+    while len(seconds[0]) < runs and (len(seconds[0]) < 5 or time.perf_counter() - begin < budget_s * len(sessions)):
+        for session, taken in zip(sessions, seconds, strict=True):
+            start = time.perf_counter()
+            session.run(None, dict(feeds))
+            taken.append(time.perf_counter() - start)
+    found = []
+    for taken in seconds:
+        low, median, high = (float(value) for value in np.quantile(taken, (0.1, 0.5, 0.9)))
+        runtime = f"onnxruntime {onnxruntime.__version__} CPU"
+        found.append(Latency(median, low, high, len(taken), threads, machine_name(), runtime))
+    return found
 
 
 def load_session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSession:

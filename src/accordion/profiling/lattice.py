@@ -51,7 +51,7 @@ def measure_lattice(
     `norm_pictures` training pictures first (0: as the run has them). `latency` also times configurations in ONNX Runtime: a few
     of a grid, from which blocks are added up, all of an order.
 
-    What is done stands in `lattice.json` of the run after each batch; the same call goes on from there. UsageError if the training
+    What is done stands in `grid.json` of the run after each batch; the same call goes on from there. UsageError if the training
     has not finished.
     """
     if every < 1 or (samples is not None and samples < 1):
@@ -69,7 +69,7 @@ def measure_lattice(
         "samples": len(pictures),
     }
     with directory.locked():
-        cache = _Cache.read(run / "lattice.json", key, len(ks))
+        cache = _Cache.read(run / "grid.json", key, len(ks))
         if cache.done < len(pictures):
             _tell(network, ks, len(pictures) - cache.done + norm_pictures, dataset, progress)
             if norm_pictures:

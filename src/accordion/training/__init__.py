@@ -4,6 +4,8 @@ from accordion.training.calibrate import Calibration, calibrate
 from accordion.training.compiled import straight_line
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.finish import finish
+from accordion.training.finishing import Finishing, Rounded, Rounding
 from accordion.training.loop import TrainingResult, train
 from accordion.training.norms import Norms, measure_norms, norm_batches
 from accordion.training.policies import POLICY_NAMES, Policy, full_with_probability, uniform
@@ -17,15 +19,19 @@ __all__ = [
     "POLICY_NAMES",
     "RECIPES",
     "Calibration",
+    "Finishing",
     "Norms",
     "Policy",
     "Recipe",
+    "Rounded",
+    "Rounding",
     "RunDirectory",
     "TrainingConfig",
     "TrainingResult",
     "build_network",
     "calibrate",
     "correct",
+    "finish",
     "full_with_probability",
     "load_run",
     "measure_norms",

@@ -11,6 +11,7 @@ from accordion.data import Dataset
 from accordion.elastic import CifarResNet, ElasticNetwork, Order, OrderTable, by_name
 from accordion.errors import FormatError, UsageError
 from accordion.training import policies
+from accordion.training.finishing import Finishing
 from accordion.training.guarantee import PREFIX, Guarantee, from_guarantee_file
 from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
@@ -32,7 +33,8 @@ class TrainingConfig:
     finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
 
     `devices` are the processes that share each batch; batch norm sees each process's part of it, so the weights depend on their
-    number. `compile` is "off" or the backend of `torch.compile` (see `accordion.training.compiled`).
+    number. `compile` is "off" or the backend of `torch.compile` (see `accordion.training.compiled`). `finishing` says what the
+    weights are made fit for (see `accordion.training.finishing`).
     """
 
     dataset: str = "cifar10"
@@ -47,6 +49,7 @@ class TrainingConfig:
     initial: str | None = None
     devices: int = 1
     compile: str = "off"
+    finishing: Finishing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -63,6 +66,9 @@ class TrainingConfig:
                 policy = Policy(policy["name"], tuple(policy["probabilities"]))
             if isinstance(order, dict):
                 order = OrderTable.from_json(order)
+            if fields.get("finishing"):
+                finishing = dict(fields["finishing"])
+                fields["finishing"] = Finishing(**{**finishing, "quantize": tuple(finishing["quantize"])})
             return cls(**fields, recipe=recipe, policy=policy, order=order)
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise FormatError(f"these are not the settings of a training: {error}") from error

@@ -24,6 +24,7 @@ from accordion.training.averaging import WeightAverage
 from accordion.training.compiled import CompiledSteps
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
+from accordion.training.finishing import Finisher, Rounding
 from accordion.training.guarantee import Chooser, Guarantee
 from accordion.training.initial import adopt
 from accordion.training.norms import Norms, recalibrated
@@ -72,12 +73,14 @@ def train(
     progress: Callable[[str], None] = _silent,
     dataset: Dataset | None = None,
     max_seconds: float | None = None,
+    rounding: Rounding | None = None,
 ) -> TrainingResult:
     """Trains into the run directory `run`, or goes on with what was begun there.
 
     UsageError if `run` holds a training with other settings; TrainingError when stopped by a signal or by `max_seconds` (the
     checkpoint is written first, the same call goes on). `accelerator` is Lightning Fabric's. With `config.devices` above 1,
-    `progress` must be picklable, and a script that calls this must be importable (`if __name__ == "__main__"`).
+    `progress` must be picklable, and a script that calls this must be importable (`if __name__ == "__main__"`). `rounding` says
+    how packaging rounds weights, for a finishing that quantizes (see `finish`).
     """
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     directory, settings = RunDirectory(run), config.to_json()
@@ -92,8 +95,13 @@ def train(
     guarantee = config.guarantee_for(len(network))
     promised = None if guarantee is None else guarantee.to_json()
     fabric = make_fabric(accelerator, config.devices, config.precision)
-    if config.initial is not None and not directory.checkpoint_path.exists():
+    # A finishing learns from the weights that it begins with, so it needs them again when it goes on.
+    if config.initial is not None and (config.finishing is not None or not directory.checkpoint_path.exists()):
         adopt(network, config.initial, dataset, seed=config.seed, progress=progress)
+    finisher = None
+    if config.finishing is not None:
+        example = torch.from_numpy(dataset.train.x[:2]).float() / 255
+        finisher = Finisher(network, config.finishing, rounding, example)
     with directory.locked():
         before = directory.read_settings() if directory.settings_path.exists() else {}
         if before:
@@ -118,7 +126,7 @@ def train(
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        asked = config, directory, dataset, network, policy, guarantee, progress, deadline
+        asked = config, directory, dataset, network, policy, guarantee, progress, deadline, finisher
         return launch(fabric, config.devices, _train_here, *asked)
 
 
@@ -132,8 +140,9 @@ def _train_here(
     guarantee: Guarantee | None,
     progress: Callable[[str], None],
     deadline: float | None,
+    finisher: Finisher | None,
 ) -> TrainingResult:
-    return _Training(fabric, config, directory, dataset, network, policy, guarantee, progress, deadline).run()
+    return _Training(fabric, config, directory, dataset, network, policy, guarantee, progress, deadline, finisher).run()
 
 
 class _Training:
@@ -148,8 +157,10 @@ class _Training:
         guarantee: Guarantee | None,
         progress: Callable[[str], None],
         deadline: float | None,
+        finisher: Finisher | None,
     ) -> None:
         self.fabric, self.team = fabric, Team(fabric)
+        self.finisher = finisher
         self.config, self.recipe, self.policy = config, config.recipe, policy
         self.directory, self.progress = directory, progress if self.team.first else _silent
         self.train_split, self.validation = dataset.hold_out()
@@ -283,6 +294,8 @@ class _Training:
     def _look(self, before: float, began: float) -> None:
         """Adds the epoch's row; after the last epoch, of the network that comes out, on all validation pictures."""
         last = self.epoch + 1 == self.recipe.epochs
+        if last and self.finisher is not None:
+            self.finisher.settle(self._global_step())
         network, seen = self._kept(), self.validation if last else self._glance()
         if last and self.recipe.norms != "running":
             self.progress(f"batch-norm statistics on {min(self.recipe.norm_pictures, len(self.train_split))} training pictures")
@@ -321,13 +334,20 @@ class _Training:
         rate = learning_rate(self.recipe, self._global_step(), self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if self.finisher is not None:
+            draws = np.random.default_rng([self.config.seed, self.epoch, self.step, 2])
+            self.finisher.begin_step(self._global_step(), self.recipe.epochs * self.steps_per_epoch, draws)
         outputs = self.model.outputs(x, weights)
         value = loss(self.network, outputs, y, weights, self.recipe)
+        if self.finisher is not None:
+            value = self.finisher.loss(x, outputs, weights, value)
         # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(value)
         self.team.average(self.network.module)
         self.optimizer.step()
+        if self.finisher is not None:
+            self.finisher.end_step()
         if self.average is not None:
             self.average.update(self.network.module, self._global_step())
         if self.chooser is not None:
@@ -351,6 +371,7 @@ class _Training:
         optimizer_state = _copied(self.optimizer.state_dict())
         ahead = [picture_size(self.recipe, epoch, self.size) for epoch in range(self.epoch, self.recipe.epochs)]
         position, chosen = (self.epoch, self.step), None if self.chooser is None else self.chooser.state()
+        finishing = None if self.finisher is None else self.finisher.state()
         self.model.train()
         for size in sorted(set(ahead)):
             self.epoch = next(e for e in range(self.recipe.epochs) if picture_size(self.recipe, e, self.size) == size)
@@ -367,14 +388,17 @@ class _Training:
         if self.chooser is not None and chosen is not None:
             self.chooser.restore(chosen)
         self._load_modules(state)
+        if self.finisher is not None and finishing is not None:
+            self.finisher.restore(finishing)
         self.optimizer.load_state_dict(optimizer_state)
         if not optimizer_state["state"]:
             self.optimizer.optimizer.state.clear()
         share = 1 - self.step / self.steps_per_epoch
         seconds = sum(costs[size] * self.steps_per_epoch * (share if index == 0 else 1) for index, size in enumerate(ahead))
+        what = self.recipe.name if self.finisher is None else f"{self.recipe.name}, {self.finisher.settings}"
         self.progress(
             f"{self.config.network} on {self.config.dataset}, {len(self.network)} configurations, {self.config.order_name}, policy "
-            f"{self.policy.name}, recipe {self.recipe.name}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
+            f"{self.policy.name}, recipe {what}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
             f"{duration(seconds)} on {self.fabric.device}"
         )
 
@@ -404,6 +428,7 @@ class _Training:
                 "seconds": self.seconds,
                 "rows": self.rows,
                 **({} if self.chooser is None else {"chooser": self.chooser.state()}),
+                **({} if self.finisher is None else {"finishing": self.finisher.state()}),
             }
         )
 
@@ -416,6 +441,8 @@ class _Training:
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
         if self.chooser is not None:
             self.chooser.restore(state["chooser"])
+        if self.finisher is not None:
+            self.finisher.restore(state["finishing"])
 
 
 def _copied(state: Any) -> Any:
