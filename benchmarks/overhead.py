@@ -1,7 +1,8 @@
 """What a package costs beside its weights: `python benchmarks/overhead.py PACKAGE`.
 
 For each prefix the bytes of the layers, how many of them are tensors, and the rest: of the layers alone; with the manifest as an
-endpoint sends it; and with manifest and config as they lie in the package.
+endpoint sends it; and with manifest and config as they lie in the package. Scales and whatever else an encoding needs are tensors. Of a
+packed segment, its tensors count as what they take when packed alone.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from accordion.artifact.archive import compress
+from accordion.artifact.archive import compress, unpack, unpacked_limit
 from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import WEIGHT_RAW
-from accordion.artifact.segment import read_header
+from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD
+from accordion.artifact.segment import parse_header, read_header
 
 
 def main() -> None:
@@ -25,9 +26,13 @@ def main() -> None:
     tensors = [0]
     for layer in manifest.layers:
         found = 0
-        if layer.media_type == WEIGHT_RAW:
-            with layout.blob_path(layer.digest).open("rb") as stream:
+        with layout.blob_path(layer.digest).open("rb") as stream:
+            if layer.media_type == WEIGHT_RAW:
                 found = sum(info.end - info.start for info in read_header(stream, layer.size, "a segment").values())
+            elif layer.media_type == WEIGHT_TAR_ZSTD:
+                for name, data in unpack(stream, limit=unpacked_limit(layer.size), what="a segment"):
+                    first = min(info.start for info in parse_header(data, len(data), name).values())
+                    found += min(layer.size, len(compress(data[first:])))
         tensors.append(tensors[-1] + found)
     fixed, sent = manifest.size + manifest.config.size, len(compress(manifest.raw))
     print(f"manifest {manifest.size} B ({sent} B as sent), config {manifest.config.size} B, ladder {manifest.layers[0].size} B")

@@ -16,7 +16,7 @@ import torch
 from accordion.artifact.archive import unpack
 from accordion.artifact.ladder import Ladder, decode_ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import WEIGHT_TAR_ZSTD, Manifest
+from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.segment import parse_header
 from accordion.artifact.verify import verify_package
 from accordion.errors import UsageError
@@ -95,7 +95,7 @@ def _each_code_once(out: Path, manifest: Manifest, network: Any) -> None:
                 for name, data in unpack(stream, limit=2**30, what="x"):
                     infos = parse_header(data, len(data), name)
                     codes += sum(info.end - info.start for tensor, info in infos.items() if tensor.endswith("codes"))
-        elif layer.path is not None:
+        elif layer.media_type == WEIGHT_RAW:
             data = layout.blob_path(layer.digest).read_bytes()
             infos = parse_header(data, len(data), str(index))
             codes += sum(info.end - info.start for tensor, info in infos.items() if tensor.endswith("codes"))

@@ -17,8 +17,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "picture",
         help="draw error against bytes, a timeline, or a lattice",
-        description="Draws FILE.png and FILE.svg: error against bytes of packages, the timeline of a fetch or an upgrade, or depth and "
-        "precision with the path that accordion package --codec auto took through them.",
+        description="Draws FILE.png and FILE.svg: error against bytes of packages, the timeline of a fetch or an upgrade, or depth "
+        "and precision with the path that accordion package --codec auto took through them.",
     )
     parser.add_argument(
         "kind", metavar="KIND", choices=("ladder", "timeline", "lattice"), help="ladder (error against bytes), timeline or lattice"

@@ -153,7 +153,8 @@ def _rebuilt(
     build = Builder(made, pool)
     used = {id(array) for array in graph.tensors.values()}
     rebuilt: dict[int, str] = {}
-    for (group_name, shape), planes in delivered.items():
+    final: dict[str, str] = {}
+    for stack, ((group_name, shape), planes) in enumerate(delivered.items()):
         if group_name not in groups:
             continue
         precision = groups[group_name].precision
@@ -166,7 +167,13 @@ def _rebuilt(
                 values = _add(build, values, _plane(build, precision, plane, pieces, shape, label))
         for tensors, value in values:
             names = [value] if len(tensors) == 1 else build.ops("Split", [value], len(tensors), axis=0)
+            # Names that stay the same from graph to graph, so that they compress.
+            count = sum(name.startswith(f"weight.{stack}.") for name in final.values())
+            final |= {name: f"weight.{stack}.{count + i}" for i, name in enumerate(names) if name not in made.tensors}
             rebuilt.update(zip(tensors, names, strict=True))
+    for node in build.nodes:
+        node.output[:] = [final.get(name, name) for name in node.output]
+    rebuilt = {identity: final.get(name, name) for identity, name in rebuilt.items()}
     renamed = {name: rebuilt[id(array)] for name, array in graph.tensors.items() if id(array) in rebuilt}
     nodes = []
     for node in graph.nodes:

@@ -93,22 +93,29 @@ def for_integer_kernels(
     layers = _layers(plain, chosen)
     quantized = {name: scales[keys[name]] for name in _activations(plain, chosen) if keys[name] in scales}
     made = Graph([], graph.inputs, graph.outputs, graph.opset, graph.ir_version, dict(graph.tensors))
-    build = Builder(made, pool, "integer")
+    build, stacks = Builder(made, pool, "integer"), Builder(made, pool, "stack")
     body = {node.output[0]: node for node in graph.nodes}
     plain_outputs = {node.output[0] for node in plain.nodes}
     nodes: list[onnx.NodeProto] = []
     through: dict[str, str] = {}  # from a value to what it is after 8 bits
 
+    codes: dict[str, tuple[str, str]] = {}  # from a weight to its codes of 8 bits and their steps, where that was done for many
+
+    read = {layer.input[1] for layer in (body[name] for name in layers)}
     for node in graph.nodes:
         if node.output[0] not in plain_outputs:  # rebuilds weights
             nodes.append(node)
+            if node.op_type == "Split" and read.intersection(node.output):
+                stacks.nodes = []
+                codes.update(_codes_of_stack(stacks, node))
+                nodes += stacks.nodes
             continue
         new = onnx.NodeProto()
         new.CopyFrom(body[node.output[0]])
         new.input[:] = [through.get(name, name) for name in node.input]
         if node.output[0] in layers and node.input[0] in quantized:
             build.nodes = []
-            _integer_weights(build, new, quantized[node.input[0]][0])
+            _integer_weights(build, new, quantized[node.input[0]][0], codes)
             nodes += build.nodes
         nodes.append(new)
         for name in node.output:
@@ -166,18 +173,28 @@ def _eight_bits(build: Builder, name: str, scale: float, signed: bool) -> str:
     return build.op("DequantizeLinear", build.op("QuantizeLinear", name, factor, zero), factor, zero)
 
 
-def _integer_weights(build: Builder, conv: onnx.NodeProto, scale: float) -> None:
+def _integer_weights(build: Builder, conv: onnx.NodeProto, scale: float, known: Mapping[str, tuple[str, str]]) -> None:
     """Weights to 8 bits by output channel, biases to 32 bits at the scale of the sums."""
-    weight = conv.input[1]
+    codes, steps = known.get(conv.input[1]) or _codes(build, conv.input[1])
+    conv.input[1] = build.op("DequantizeLinear", codes, steps, axis=0)
+    if len(conv.input) > 2 and conv.input[2]:
+        unit = build.op("Mul", steps, _number(build, scale))
+        whole = build.op("Cast", build.op("Round", build.op("Div", conv.input[2], unit)), to=INT32)
+        conv.input[2] = build.op("DequantizeLinear", whole, unit, axis=0)
+
+
+def _codes(build: Builder, weight: str) -> tuple[str, str]:
+    """Codes [m, …] and steps [m] of weights [m, in, h, w]."""
     largest = build.op("ReduceMax", build.op("Abs", weight), axes=[1, 2, 3], keepdims=1)
     steps = build.op("Max", build.op("Mul", largest, _number(build, 1 / 127)), _number(build, TINY))
     codes = build.op("Cast", build.op("Round", build.op("Div", weight, steps)), to=INT8)
-    flat = build.op("Reshape", steps, build.numbers(-1))
-    conv.input[1] = build.op("DequantizeLinear", codes, flat, axis=0)
-    if len(conv.input) > 2 and conv.input[2]:
-        unit = build.op("Mul", flat, _number(build, scale))
-        whole = build.op("Cast", build.op("Round", build.op("Div", conv.input[2], unit)), to=INT32)
-        conv.input[2] = build.op("DequantizeLinear", whole, unit, axis=0)
+    return codes, build.op("Reshape", steps, build.numbers(-1))
+
+
+def _codes_of_stack(build: Builder, split: onnx.NodeProto) -> dict[str, tuple[str, str]]:
+    """The same for all weights that `split` takes apart, at once: a graph of half the nodes."""
+    apart = [build.ops("Split", [whole], len(split.output), axis=0) for whole in _codes(build, split.input[0])]
+    return dict(zip(split.output, zip(*apart, strict=True), strict=True))
 
 
 def _number(build: Builder, value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,10 @@ from accordion.packaging.graph import Graph
 from accordion.packaging.segments import Segments, is_inline
 
 __all__ = ["Place", "render"]
+
+
+ADDED = ("decode", "stack", "integer")
+"""What codecs and integer kernels call what they add to a graph, before a dot; `weight` is what they rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,22 @@ def render(graph: Graph, segments: Segments, place: Callable[[int, str], Place])
     """The graph's bytes; `place(segment, name)` says where a tensor lies.
 
     What a runtime does not need is left out (names of nodes, inner shapes, documentation), and what is left has short names: a
-    weight is called after its segment and rank, the same in every configuration, so that graphs packed together compress well.
+    weight is called after its segment and rank, the same in every configuration, so that graphs packed together compress well. What
+    codecs add is counted apart, so that everything else is called as in the neighbouring graphs.
     """
+    added: Counter[str] = Counter()
+
+    def short(name: str) -> str | None:
+        """The name of what a codec added."""
+        series, _, rest = name.partition(".")
+        if series == "weight":
+            added[series] += 1
+            return f"w{rest}"
+        if series not in ADDED:
+            return None
+        added[series] += 1
+        return f"{series[0]}{added[series]}"
+
     names: dict[str, str] = {value.name: value.name for value in (*graph.inputs, *graph.outputs)}
     initializers: dict[str, onnx.TensorProto] = {}
     nodes = []
@@ -39,11 +58,13 @@ def render(graph: Graph, segments: Segments, place: Callable[[int, str], Place])
         slim.attribute.extend(attribute for attribute in node.attribute if not _is_default(node.op_type, attribute))
         for name in node.input:
             if name in graph.tensors and name not in names:
-                names[name] = _tensor(graph.tensors[name], segments, place, initializers)
+                small = short(name) if is_inline(graph.tensors[name]) else None
+                inline = small or f"c{sum(key.startswith('c') for key in initializers)}"
+                names[name] = _tensor(graph.tensors[name], segments, place, initializers, inline)
             slim.input.append(names[name] if name else "")
         for name in node.output:
-            if name:
-                names.setdefault(name, f"v{len(names)}")
+            if name and name not in names:
+                names[name] = short(name) or f"v{len(names) - added.total()}"
             slim.output.append(names[name] if name else "")
         nodes.append(slim)
     inputs, outputs = ([_bare(value) for value in values] for values in (graph.inputs, graph.outputs))
@@ -54,10 +75,14 @@ def render(graph: Graph, segments: Segments, place: Callable[[int, str], Place])
 
 
 def _tensor(
-    array: NDArray[Any], segments: Segments, place: Callable[[int, str], Place], initializers: dict[str, onnx.TensorProto]
+    array: NDArray[Any],
+    segments: Segments,
+    place: Callable[[int, str], Place],
+    initializers: dict[str, onnx.TensorProto],
+    inline: str,
 ) -> str:
     if is_inline(array):
-        tensor = numpy_helper.from_array(array, name=f"c{sum(not one.external_data for one in initializers.values())}")
+        tensor = numpy_helper.from_array(array, name=inline)
     else:
         home = segments.home(array)
         where = place(home.segment, home.name)
