@@ -16,7 +16,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """The command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "picture",
-        help="draw error against bytes, a timeline, or a lattice",
+        help="draw error against bytes, a timeline or a lattice",
         description="Draws FILE.png and FILE.svg: error against bytes of packages, the timeline of a fetch or an upgrade, or depth "
         "and precision with the path that accordion package --codec auto took through them.",
     )
