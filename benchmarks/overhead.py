@@ -1,8 +1,8 @@
 """What a package costs beside its weights: `python benchmarks/overhead.py PACKAGE`.
 
 For each prefix the bytes of the layers, how many of them are tensors, and the rest: of the layers alone; with the manifest as an
-endpoint sends it; and with manifest and config as they lie in the package. Scales and whatever else an encoding needs are tensors. Of a
-packed segment, its tensors count as what they take when packed alone.
+endpoint sends it; and with manifest and config as they lie in the package. Scales and whatever else an encoding needs are
+tensors. Of a packed segment, its tensors count as what they take when packed alone.
 """
 
 from __future__ import annotations
