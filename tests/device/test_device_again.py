@@ -13,7 +13,7 @@ from accordion.device.pace import Pace
 from accordion.link_files import estimate_errors
 from accordion.planning.links import RateLink, Trace
 
-STEADY = Link(trace=Trace("steady", 0.1, np.full(100, 4e6)), rtt_s=0.005)
+STEADY = Link(trace=Trace("steady", 0.1, np.full(100, 1.5e6)), rtt_s=0.005)
 LONG_S = 60.0  # a deadline that leaves time on any machine
 
 

@@ -164,7 +164,7 @@ def test_a_failed_run_does_not_keep_the_others_from_being_done(
 ) -> None:
     broken = replace(digits_run, scheme="broken", seed=1)
     (tmp_path / "runs" / broken.name / "run").mkdir(parents=True)
-    (tmp_path / "runs" / broken.name / "run" / "checkpoint.pt").write_bytes(b"nothing")
+    (tmp_path / "runs" / broken.name / "run" / "run.json").write_bytes(b"nothing")
     monkeypatch.setattr(catalogue, "catalogue", lambda: [broken, digits_run])
     where = ["--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "data"), "--accelerator", "cpu"]
     assert commands.main(["run", "next", *where]) == 4

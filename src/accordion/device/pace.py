@@ -23,6 +23,7 @@ class Pace:
         self.estimator = estimator
         self.rtt_s: float | None = None
         self._since: float | None = None
+        self._last = 0.0
         self._count = 0
 
     def round_trip(self, seconds: float) -> None:
@@ -40,13 +41,17 @@ class Pace:
             self._since = now
             return
         self._count += count
+        self._last = now
         if now - self._since >= SAMPLE_S or now < self._since:
             self.estimator = self.estimator.after(self._count, now - self._since)
             self._since, self._count = now, 0
 
     def link(self) -> EstimatedLink | None:
         """What the link may deliver from now on; None as long as too little is known."""
-        estimate = self.estimator.estimate()
+        estimator = self.estimator
+        if self._since is not None and self._count:  # what has come since the last whole sample counts as well
+            estimator = estimator.after(self._count, self._last - self._since)
+        estimate = estimator.estimate()
         if estimate is None or estimate.rate_bps <= 0:
             return None
         return EstimatedLink(estimate.rate_bps, self._errors(ESTIMATOR), self.rtt_s or 0.0)

@@ -41,7 +41,12 @@ class Segments:
 
 
 def is_inline(array: Array) -> bool:
-    """Whether a tensor is so small and so little a weight that it stays in the graph."""
+    """Whether a tensor is so small and so little a weight that it stays in the graph.
+
+    Bytes are codes of weights, however few: in the graph they would travel again with every configuration.
+    """
+    if array.dtype == np.uint8:
+        return array.size <= 1
     if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
         return array.nbytes <= INLINE_BYTES
     return array.size <= 1
