@@ -52,16 +52,15 @@ class _Work:
     """The run, prepared; encodings for one rounding, made when needed."""
 
     def __init__(self, run: Path, network: ElasticNetwork, dataset: Dataset, pictures: Tensor, progress: Progress) -> None:
+        if not isinstance(network.order, Order):
+            raise UsageError("a network trained over a grid of configurations can't be packaged: choose an order first")
         self.run, self.network, self.dataset, self.progress = run, network, dataset, progress
+        self.order: Order = network.order
         self.pictures = pictures
         self.prepared: Prepared = prepare(network, pictures, progress, joint=True)
         self.train, self.validation = dataset.hold_out()
         self._hessians: Any = None
         self._encodings: dict[tuple[str, str], Encodings] = {}
-
-    @property
-    def order(self) -> Order:
-        return self.network.order
 
     @property
     def joint(self) -> Graph:
@@ -129,7 +128,7 @@ def make_compact(
     elif codec == AUTO:
         route = _best_route(work, rounding)
     else:
-        route = read_route(Path(codec), network.order)
+        route = read_route(Path(codec), work.order)
     encodings = work.encodings(route.scheme.name, route.rounding)
     points = [Point(depth, by_group(vector)) for depth, vector in route.steps]
     graphs = encode_graphs(work.prepared.graphs, points, encodings, work.prepared.pool)
