@@ -344,6 +344,26 @@ def test_an_upgrade_never_fails_an_inference(endpoint: str, tmp_path: Path) -> N
     assert len(runs) > 10
 
 
+def test_what_another_thread_sheds_after_the_choice_is_not_missed(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(endpoint, tmp_path / "m")
+    choices = []
+    with Model.open(tmp_path / "m") as model:
+        choose = model.choose
+
+        def chosen_then_shed(*arguments: object, **keywords: object) -> int:
+            choices.append(choose(*arguments, **keywords))
+            if len(choices) == 1:
+                shed(tmp_path / "m", 1)
+                model.refresh()
+            return choices[-1]
+
+        monkeypatch.setattr(model, "choose", chosen_then_shed)
+        assert model.run(X)["y"].shape
+    assert choices[0] > 1 and choices[-1] == 1
+
+
 def test_a_state_that_is_no_json_is_fetched_anew(endpoint: str, tmp_path: Path) -> None:
     fetch(endpoint, tmp_path / "m")
     (tmp_path / "m" / "state.json").write_text("{")

@@ -171,11 +171,14 @@ class Model:
         self, configuration: int | None, max_macs: int | None, max_energy_j: float | None, kernels: str
     ) -> tuple[int, onnxruntime.InferenceSession]:
         for _ in range(CHANGES):
+            store = self._store
             k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
             try:
                 return k, self.session(k, kernels)
-            except ContentError:
-                if Store.open(self.path).state == self._store.state:
+            except (ContentError, UsageError):
+                if self._store is not store:
+                    continue  # another thread has refreshed since `k` was chosen: choose again
+                if Store.open(self.path).state == store.state:
                     raise
                 self.refresh()
         k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
@@ -188,6 +191,8 @@ class Model:
             ContentError: a file can't be trusted.
             UsageError: the configuration has no such kernels.
         """
+        if k >= len(self.ladder):
+            raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
         rung = self.ladder.configurations[k]
         graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
         if kernels not in graphs:
