@@ -76,7 +76,7 @@ def write_plain(delivered: Path, plain: Path) -> int:
     kept += [numpy_helper.from_array(value, name) for name, value in zip(wanted, values, strict=True)]
     body = onnx.helper.make_graph(running, "plain", model.graph.input, model.graph.output, kept)
     whole = onnx.helper.make_model(body, opset_imports=model.opset_import, ir_version=model.ir_version)
-    onnx.save(whole, plain, save_as_external_data=True, location="plain.bin", size_threshold=64)
+    onnx.save(whole, plain, save_as_external_data=True, location="plain.bin", size_threshold=256)
     return len(rebuilding)
 
 
