@@ -19,8 +19,8 @@ NOT_RUN = "not run"
 
 def lines(series: Sequence[Series], evaluations: Sequence[Evaluation]) -> list[str]:
     """One row for each target."""
-    ten = next((one for one in evaluations if one.name.startswith("resnet56-cifar10")), None)
-    hundred = next((one for one in evaluations if one.name.startswith("resnet110-cifar100")), None)
+    ten = next((one for one in evaluations if one.name == "resnet56-cifar10"), None)
+    hundred = next((one for one in evaluations if one.name == "resnet110-cifar100"), None)
     rows = [
         ["CIFAR-10, ResNet-56, complete", "–", "≤ 6.5 %", *_at_most(_complete(ten), 0.065)],
         ["no worse than plain by the same recipe", "–", "≤ 0 points", *_against_plain(ten, series)],

@@ -14,7 +14,7 @@ import pickle
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -82,6 +82,11 @@ def _in_process(fabric: Fabric, reports: str, call: bytes) -> bytes | None:
         report = {"type": type(error).__name__, "text": str(error)}
         Path(reports, f"{fabric.global_rank:04d}").write_text(json.dumps(report))
         return None
+    finally:
+        # Together and by name: a process that ends with its connections open now and then aborts in their threads.
+        with suppress(RuntimeError):  # the others may be gone
+            torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _raise_reported(reports: Path) -> None:
