@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import pytest
 from accordion.artifact.graph import check_graph
 from accordion.cli import main
 from accordion.device import layers, store
+from serving import serving
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = (
@@ -45,22 +42,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def endpoint(hostile: dict[str, Path]) -> Iterator[str]:
-    with tempfile.TemporaryFile() as said:
-        folders = [str(path) for path in hostile.values()]
-        command = [sys.executable, "-m", "accordion.cli", "serve", *folders, "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(1200):
-                said.seek(0)
-                try:
-                    yield str(json.loads(said.read())["url"])
-                    break
-                except ValueError:
-                    assert process.poll() is None
-                    time.sleep(0.05)
-        finally:
-            process.terminate()
-            process.wait(10)
+    with serving(*hostile.values()) as url:
+        yield url
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

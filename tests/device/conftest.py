@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chain import add_version  # type: ignore[import-not-found]
+
+from serving import serving
 
 
 @pytest.fixture(scope="session")
@@ -24,18 +21,5 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def endpoint(package: Path) -> Iterator[str]:
-    with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "accordion.cli", "serve", str(package), "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(600):
-                said.seek(0)
-                try:
-                    yield f"{json.loads(said.read())['url']}/chain"
-                    break
-                except ValueError:
-                    assert process.poll() is None
-                    time.sleep(0.05)
-        finally:
-            process.terminate()
-            process.wait(60)
+    with serving(package) as url:
+        yield f"{url}/chain"

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +20,7 @@ from accordion.packaging.codecs import by_name, encode_planes
 from accordion.packaging.encode import Encodings, Group, Point, encode_graphs
 from accordion.packaging.graph import Graph, Pool
 from accordion.packaging.parts import parts_of
+from serving import serving
 
 WIDTH = 160
 PATH = (Point(0, {"w": 1}), Point(1, {"w": 1}), Point(1, {"w": 2}), Point(2, {"w": 2}), Point(2, {"w": 3}))
@@ -92,21 +88,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(package: Path) -> Iterator[str]:
-    with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "accordion.cli", "serve", str(package), "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(1200):
-                said.seek(0)
-                try:
-                    yield f"{json.loads(said.read())['url']}/compact"
-                    break
-                except ValueError:
-                    assert process.poll() is None
-                    time.sleep(0.05)
-        finally:
-            process.terminate()
-            process.wait(10)
+    with serving(package) as address:
+        yield f"{address}/compact"
 
 
 @pytest.fixture(scope="module")
