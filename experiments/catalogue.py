@@ -9,10 +9,12 @@ from typing import Any
 
 from experiments.run import Run
 
-__all__ = ["ABLATIONS", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue"]
+__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue"]
 
 ORDERS = Path(__file__).parent / "orders"
 """Learned orders, as `accordion order` writes them."""
+
+ROOT = Path(__file__).parents[1]
 
 SCHEMES: dict[str, tuple[str, str]] = {
     "ResNet": ("right-to-left", "full"),
@@ -71,6 +73,16 @@ ABLATIONS: tuple[Ablation, ...] = (
 )
 
 
+DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    **{scheme: (order, policy, {}) for scheme, (order, policy) in SCHEMES.items()},
+    "uniform": ("right-to-left", "uniform", {}),
+    "demand-matched": ("right-to-left", "experiments/policies/demand-matched.json", {}),
+    "guarantee": ("right-to-left", "guarantee:experiments/policies/guarantee.json", {}),
+    "learned": (str(ORDERS / "resnet20-cifar10.json"), "uniform", {"objective": "sandwich", "distill": 0.5}),
+}
+"""What is compared by what it delivers: order, policy, changes of the recipe `brief`."""
+
+
 def catalogue() -> list[Run]:
     """Every run, in the order in which they are best done."""
     runs: dict[str, Run] = {}
@@ -87,6 +99,7 @@ def by_name() -> dict[str, Run]:
 def _in_order() -> Iterator[Run]:
     yield from _figure4("resnet20", "cifar10", "short", [0])
     yield from _figure4("resnet20", "cifar100", "short", [0])
+    yield from _delivered(0)
     for seed in (1, 2):
         for dataset in ("cifar10", "cifar100"):
             yield from _figure4("resnet20", dataset, "short", [seed])
@@ -98,6 +111,8 @@ def _in_order() -> Iterator[Run]:
         yield from _references(small, "cifar10", "short", [seed])
     yield from _figure4("resnet56", "cifar10", "short", [0])
     # ResNet-20 and ResNet-56 alone are among Figure 4's runs, but for the zoo's recipe.
+    for seed in (1, 2):
+        yield from _delivered(seed)
     large = ("resnet8", "resnet9-0-0", "resnet9-9-0", "resnet9-9-3", "resnet14", "resnet32", "resnet44")
     yield from _references(large, "cifar10", "short", [0])
     yield from _references((*large, "resnet20", "resnet56"), "cifar10", "zoo", [0])
@@ -129,6 +144,15 @@ def _references(networks: Iterable[str], dataset: str, recipe: str, seeds: Itera
         for network in networks:
             # A step that trains one configuration has one loss, so what the recipe says about several means nothing.
             yield Run("reference", "alone", dataset, network, "blockwise", "full", recipe, seed, {"objective": "sampled"})
+
+
+def _delivered(seed: int) -> Iterator[Run]:
+    for scheme, (order, policy, changes) in DELIVERED.items():
+        named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
+        files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
+        settings = {"heads": "stage"} if scheme == "learned" else {}
+        yield Run("delivered", scheme, "cifar10", "resnet20", order, policy, "brief", seed, changes, settings, files=files)
+    yield from _references(("resnet8", "resnet14"), "cifar10", "brief", [seed])
 
 
 def _ablation(change: Ablation, seed: int) -> Run:

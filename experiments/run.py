@@ -9,7 +9,7 @@ from typing import Any
 
 from accordion import elastic
 from accordion.errors import UsageError
-from accordion.training import Recipe, TrainingConfig
+from accordion.training import Recipe, TrainingConfig, policies
 from experiments.recipes import KNOWN
 
 __all__ = ["Run", "run_name"]
@@ -17,7 +17,8 @@ __all__ = ["Run", "run_name"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A training with one seed. `order` is a name, or the path of a JSON file that holds one.
+    """A training with one seed. `order` is a name, or the path of a JSON file that holds one; so is `policy`,
+    or `guarantee:` and a path.
 
     `experiment` is what it is evidence for and `scheme` what tells it apart within that: `CoML-05`, a shape, a change. `changes`
     are fields of the recipe, `settings` fields of the training's settings, that differ from what `recipe` and the other fields say.
@@ -69,7 +70,9 @@ class Run:
             dataset=self.dataset,
             network=self.network,
             order=self._order(),
-            policy=self.policy,
+            policy=policies.from_file(Path(self.policy))
+            if self.policy.endswith(".json") and ":" not in self.policy
+            else self.policy,
             recipe=KNOWN[self.recipe].with_changes(**self.changes),
             seed=self.seed,
             precision=self.precision,
