@@ -10,6 +10,7 @@ from typing import Any
 from accordion import elastic
 from accordion.errors import UsageError
 from accordion.training import Recipe, TrainingConfig, policies
+from accordion.training.guarantee import PREFIX
 from experiments.recipes import KNOWN
 
 __all__ = ["Run", "run_name"]
@@ -70,14 +71,18 @@ class Run:
             dataset=self.dataset,
             network=self.network,
             order=self._order(),
-            policy=policies.from_file(Path(self.policy))
-            if self.policy.endswith(".json") and ":" not in self.policy
-            else self.policy,
+            policy=self._policy(),
             recipe=KNOWN[self.recipe].with_changes(**self.changes),
             seed=self.seed,
             precision=self.precision,
             **self.settings,
         )
+
+    def _policy(self) -> str | policies.Policy:
+        if not self.policy.endswith(".json") or self.policy.startswith(PREFIX):
+            return self.policy
+        path = Path(self.policy)
+        return policies.parse(path.read_bytes(), str(path), path.stem)
 
     def _order(self) -> Any:
         return vars(elastic)["OrderTable"].from_file(Path(self.order)) if self.order.endswith(".json") else self.order
