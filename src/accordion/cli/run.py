@@ -9,6 +9,7 @@ from typing import Any
 from accordion.cli import options
 from accordion.cli.answers import answer_lines, as_lists
 from accordion.cli.console import Context
+from accordion.cli.trusting import add_trust, trust_from
 from accordion.errors import UsageError
 from accordion.units import format_seconds
 
@@ -27,6 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--configuration", type=options.index, metavar="K", help="this configuration")
     parser.add_argument("--max-macs", type=options.count, metavar="M", help="the best within so many multiply-accumulates: 50e6")
     parser.add_argument("--max-energy", type=options.number, metavar="JOULES", help="the best within so many joules: 2e-3")
+    add_trust(parser)
     parser.add_argument("--kernels", choices=["float", "integer"], default="float", help="how it computes (float)")
     return parser
 
@@ -43,7 +45,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
             raise UsageError(f"--configuration names what runs: leave {option} out")
     if arguments.max_energy is not None and arguments.max_energy <= 0:
         raise UsageError(f"--max-energy {arguments.max_energy:g} is no amount of energy: it must be more than nothing")
-    with Model.open(arguments.model) as model:
+    with Model.open(arguments.model, trust=trust_from(arguments)) as model:
+        for warning in model.warnings:
+            context.console.progress(warning)
         k = model.choose(arguments.configuration, max_macs=arguments.max_macs, max_energy_j=arguments.max_energy)
         arrays = read_inputs(arguments.inputs, model.ladder.inputs_of(k))
         k = model.prepare(k, kernels=arguments.kernels)

@@ -24,7 +24,11 @@ from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_pl
 from accordion.planning.again import further, not_worse
 from accordion.planning.choice import choose
 from accordion.registry.client import RegistryClient
+from accordion.registry.signatures import read_signatures
 from accordion.registry.versions import read_relatives
+from accordion.trust import Proof
+from accordion.trust.signature import Signed
+from accordion.trust.trust import CHECK_S
 
 __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
@@ -32,6 +36,7 @@ TRIES = 4  # of a stream that breaks off; each must have brought something
 PAUSE_S = 0.2  # before the second try, doubled before each further one
 PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself
 LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has only to connect
+THREAD_S = 0.5  # how long a thread may go on to ask after the deadline
 # What is kept of a deadline for checking a new version and putting it into its place: a share, for the machine may be busy.
 EXCHANGE_SHARE, EXCHANGE_LEAST_S, EXCHANGE_MOST_S = 0.1, 0.05, 1.0
 
@@ -59,6 +64,8 @@ class _Delivering:
             await imports
 
     async def _work(self) -> Delivery:
+        if self.job.trust is not None:
+            self.job.trust.rule_for(self.job.target.name)  # nothing is asked for that could not be trusted
         await self.folder.take_stock()
         deadline = None if self.request.deadline_s is None else self.job.started + self.request.deadline_s
         reached = False
@@ -99,7 +106,7 @@ class _Delivering:
         if reference is None and self.job.to is None:
             reference = await self._choose_form(client, held)
         manifest = await self._manifest(client, reference or await client.resolve())
-        self.folder.begin(manifest, reference)
+        self.folder.begin(manifest, reference, await self._admit(client, manifest))
         store = self.folder.growing
         if store.missing(1):
             await self.receiver.layers(client, store, [0], lambda index: self.folder.grown())
@@ -173,7 +180,7 @@ class _Delivering:
                     asyncio.create_task(self.receiver.stream(client, plan.manifest, *plan.ranges[0])),
                 )
             manifest = await self._manifest(client, plan.manifest)
-        self.folder.begin(manifest, self.request.reference or self.job.target.reference)
+        self.folder.begin(manifest, asked, await self._admit(client, manifest))
         # The plan is a hint, the manifest counts: what it needs ends where a layer ends.
         if plan.bytes_total not in manifest.offsets[1:]:
             raise FormatError(f"the plan of {self.job.target} is for {plan.bytes_total} bytes, where no layer ends")
@@ -223,6 +230,24 @@ class _Delivering:
         await self.receiver.shaper.carry(sent)
         self.receiver.count(sent)
         return Manifest.parse(raw, digest=reference if is_digest(reference) else None)
+
+    async def _admit(self, client: RegistryClient, manifest: Manifest) -> Proof | None:
+        """What vouches for this manifest as what was asked for; None where nothing has to. SignatureError where nothing does."""
+        trust, name = self.job.trust, self.job.target.name
+        if trust is None:
+            return None
+        signatures: list[Signed] = []
+        if trust.wants_signatures(name):
+            await self.receiver.shaper.round_trip()
+            signatures, sent = await read_signatures(client, manifest.digest, within_s=CHECK_S)
+            await self.receiver.shaper.carry(sent)
+            self.receiver.count(sent)
+        asked = self.request.reference or self.job.target.reference
+        # The deadline ends the wait itself; a repository that is asked in a thread must not keep the program much longer.
+        within_s = min(CHECK_S, self._left() + THREAD_S)
+        return await asyncio.to_thread(
+            trust.admit, name, asked, manifest.digest, manifest.size, signatures, within_s=max(THREAD_S, within_s)
+        )
 
     # The bytes, and whether the goal is still the right one ---------------------------------------------------------------
 

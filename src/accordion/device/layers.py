@@ -11,10 +11,10 @@ from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
 from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
 from accordion.artifact.weights import check_segment, check_segment_bytes
-from accordion.device.state import FileEntry
+from accordion.device.state import FileEntry, packed_path
 from accordion.errors import DigestError, FormatError, StorageError
 
-__all__ = ["Incoming", "layer_files", "place_layer"]
+__all__ = ["Incoming", "keep_packed", "layer_files", "place_layer"]
 
 
 class Incoming:
@@ -104,6 +104,17 @@ def place_layer(source: Path, layer: Descriptor, target: Path, found: Mapping[st
         return files
     except OSError as error:
         raise StorageError(f"can't write into {target}: {error.strerror or error}") from error
+
+
+def keep_packed(source: Path, layer: Descriptor, target: Path) -> dict[str, FileEntry]:
+    """Moves the verified layer at `source` to where `target` keeps what came packed; says what it is."""
+    path = packed_path(layer.digest)
+    try:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target / path)
+    except OSError as error:
+        raise StorageError(f"can't write into {target}: {error.strerror or error}") from error
+    return {path: FileEntry(layer.size, layer.digest, layer.digest)}
 
 
 def _read(path: Path, limit: int, what: str) -> bytes:
