@@ -12,6 +12,7 @@ from accordion.cli.extras import extra
 from accordion.cli.key import write_private
 from accordion.cli.trusting import PASSWORD, password_from, read_private
 from accordion.errors import StorageError, UsageError
+from accordion.trust.metadata import ROLES
 
 if TYPE_CHECKING:
     from accordion.trust.keys import PrivateKey
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "execute"]
 
-ROLES = ("root", "timestamp", "snapshot", "targets")
 DAY_S = 86_400
 
 

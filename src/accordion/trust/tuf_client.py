@@ -16,6 +16,7 @@ from accordion.artifact.digest import is_digest
 from accordion.errors import AccordionError, SignatureError, StorageError, TransferError, UsageError
 from accordion.trust.files import locked, read_file
 from accordion.trust.keys import needs
+from accordion.trust.metadata import ROLES, TIMESTAMP
 from accordion.trust.proof import PROOF_LIMIT, Listed
 from accordion.trust.rules import REFUSE, Repository
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["TufClient", "check_root"]
 
 ROOT_LIMIT = 512_000  # bytes, as python-tuf has it
-ROLES = ("root", "timestamp", "snapshot", "targets")
 DEFAULT_TAG = "latest"
 EXTRA = "tuf"
 
@@ -155,7 +155,7 @@ class TufClient:
         """When the first of what this device last heard runs out; where it has heard nothing itself, the list that came along."""
         from tuf.api.metadata import Metadata
 
-        times = [kept.expires] if not (self.folder / "timestamp.json").exists() else []
+        times = [kept.expires] if not (self.folder / TIMESTAMP).exists() else []
         for role in ROLES:
             path = self.folder / f"{role}.json"
             if path.exists():

@@ -5,7 +5,6 @@ Targets are paths NAME/TAG with the manifest's digest and length. The metadata i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,24 +14,17 @@ from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError, UsageError
 from accordion.trust.files import locked, read_file
 from accordion.trust.keys import PrivateKey, needs
+from accordion.trust.metadata import METADATA_LIMIT, ROLES, TIMESTAMP, is_metadata
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Root
 
-__all__ = ["EXPIRES_S", "ROLES", "TufRepository", "is_metadata"]
+__all__ = ["EXPIRES_S", "ROLES", "TufRepository"]
 
-ROLES = ("root", "timestamp", "snapshot", "targets")
 DAY_S = 86_400
 # For how long each role speaks: who signs rarely, with keys kept far away, for long; the timestamp shows that the rest is fresh.
 EXPIRES_S: Mapping[str, int] = {"root": 365 * DAY_S, "targets": 365 * DAY_S, "snapshot": 30 * DAY_S, "timestamp": 7 * DAY_S}
 PERIOD = "x-accordion-expires-s"  # in each role's metadata: for how long it is signed again
-METADATA_LIMIT = 5_000_000  # bytes, as python-tuf's client has it
-_FILE = re.compile(r"(timestamp|[1-9][0-9]{0,9}\.(root|snapshot|targets))\.json\Z")
-
-
-def is_metadata(name: str) -> bool:
-    """Whether a file of this name is one that a repository serves."""
-    return _FILE.match(name) is not None
 
 
 class TufRepository:
@@ -179,21 +171,21 @@ class TufRepository:
         for keyid in keyids:
             if keyid in self._signers:
                 metadata.sign(self._signers[keyid], append=True)
-        try:
-            for judge in (root, *([old] if old is not None else [])):
+        for judge in (root, *([old] if old is not None else [])):
+            try:
                 judge.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except UnsignedMetadataError as error:
-            wanted = root.roles[role]
-            have = sum(keyid in self._signers for keyid in wanted.keyids)
-            raise UsageError(f"{role} needs {wanted.threshold} of its {len(wanted.keyids)} keys; {have} are at hand") from error
-        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+            except UnsignedMetadataError as error:
+                wanted = judge.roles[role]
+                have = sum(keyid in self._signers for keyid in wanted.keyids)
+                raise UsageError(f"{role} needs {wanted.threshold} of its {len(wanted.keyids)} keys; {have} are at hand") from error
+        name = TIMESTAMP if role == "timestamp" else f"{signed.version}.{role}.json"
         write_file(self.folder / name, metadata.to_bytes())
 
     def _read(self, role: str) -> Any:
         from tuf.api.exceptions import RepositoryError
         from tuf.api.metadata import Metadata
 
-        path = self.folder / "timestamp.json"
+        path = self.folder / TIMESTAMP
         if role != "timestamp":
             versions = [int(one.name.split(".")[0]) for one in self.folder.glob(f"*.{role}.json") if is_metadata(one.name)]
             if not versions:
