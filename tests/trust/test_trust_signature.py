@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def test_a_signature_made_elsewhere_in_cosigns_form_is_accepted(
     assert trust.vouch(NAME, manifest.digest, proof) == ()
     with pytest.raises(SignatureError, match="for the tags v1, v9"):
         trust.admit(NAME, "v2", manifest.digest, manifest.size, signatures)
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_skopeo_copies_it_byte_for_byte(shop: Shop, maker: PrivateKey, tmp_path: Path) -> None:
+    shop.sign("v1", maker)
+    for tag in ("v1", signature_tag(shop.digest("v1"))):
+        command = ["skopeo", "copy", f"oci:{shop.package}:{tag}", f"oci:{tmp_path / 'copy'}:{tag}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+    copy = Layout.open(tmp_path / "copy")
+    assert signatures_in(copy, shop.digest("v1")) == signatures_in(shop.layout, shop.digest("v1")) != []
+    assert copy.references() == {tag: one for tag, one in shop.layout.references().items() if tag != "v2"}
 
 
 def test_the_same_key_again_replaces_and_others_stay(shop: Shop, maker: PrivateKey, second: PrivateKey) -> None:
