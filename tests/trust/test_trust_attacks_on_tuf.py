@@ -178,18 +178,27 @@ def test_indefinite_freeze(source: Source, tmp_path: Path) -> None:
     """What is shown is genuine and was never older, only nothing new comes: at the latest after its expiry that is noticed."""
     source.add(v1="v1", v2="v2")
     trust = source.trust()
-    fetch(f"{source.shop.source}:v1", tmp_path / "m", trust=trust)
+    with Model.open(_whole(f"{source.shop.source}:v1", tmp_path / "plain")) as plain:
+        small = plain.ladder.configurations[0].bytes
+    assert fetch(f"{source.shop.source}:v1", tmp_path / "m", Request(max_bytes=small), trust=trust).configuration == 0
     source.at(NOW - timedelta(seconds=EXPIRES_S["timestamp"] + 60)).renew()
     source.show()
     for tag, folder in (("v1", "m"), ("v2", "m"), ("v2", "new")):
         with pytest.raises(SignatureError, match="has expired"):
             fetch(f"{source.shop.source}:{tag}", tmp_path / folder, trust=trust)
     assert nothing_runs(tmp_path / "new", trust)
-    runs(tmp_path / "m", trust, "v1")  # what is installed goes on
+    runs(tmp_path / "m", trust, "v1")  # what is installed goes on, and grows: its manifest names all of it
+    assert upgrade(tmp_path / "m", trust=trust).configuration == 2
+    runs(tmp_path / "m", trust, "v1")
     source.at(NOW).renew()
     source.show()
     fetch(f"{source.shop.source}:v2", tmp_path / "m", trust=trust)
     runs(tmp_path / "m", trust, "v2")
+
+
+def _whole(source: str, folder: Path) -> Path:
+    fetch(source, folder)
+    return folder
 
 
 @pytest.mark.parametrize("role", ["root", "targets", "snapshot"])
