@@ -124,9 +124,9 @@ def opened(tmp_path: Path) -> Iterator[Shop]:
         server.shutdown()
 
 
-def runs(model: Path, trust: Trust, tag: str) -> None:
+def runs(model: Path, trust: Trust, tag: str, golden: str = "versions") -> None:
     """Asserts that every configuration that is there answers as this version's golden answers say."""
-    rows = json.loads((GOLDEN / "versions" / "expected.json").read_text())["versions"][tag]
+    rows = json.loads((GOLDEN / golden / "expected.json").read_text())["versions"][tag]
     with Model.open(model, trust=trust) as opened:
         assert opened.configuration is not None
         for k in range(opened.configuration + 1):

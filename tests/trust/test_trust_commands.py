@@ -16,7 +16,7 @@ from mirror import GOLDEN, NAME, Shop  # type: ignore[import-not-found]
 from accordion.artifact.layout import Layout
 from accordion.cli.app import main
 from accordion.endpoint import create_app
-from accordion.endpoint.tuf import export_tuf
+from accordion.endpoint.tuf_export import export_tuf
 from accordion.errors import UsageError
 from serving import serving
 
@@ -124,6 +124,9 @@ def test_rules_are_listed_and_removed(command: Commands) -> None:
     assert [(rule["names"], len(rule["keys"]), rule["threshold"]) for rule in rules] == [("team/*", 2, 2), ("net", 2, 2)]
     command("trust", "remove", "net")
     assert [rule["names"] for rule in command("trust", "list")["rules"]] == ["team/*"]
+    assert command.code("trust", "remove", "team/*") == (0, "")
+    assert not Path(command("trust", "list")["file"]).exists()  # nothing is configured any more
+    command("trust", "add", "one.pub", "team/*")
     for arguments in (
         ("trust", "remove", "net"),
         ("trust", "add", "one.key"),

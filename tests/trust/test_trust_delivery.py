@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from mirror import NAME, Shop, nothing_runs, runs  # type: ignore[import-not-found]
+from mirror import GOLDEN, NAME, Shop, nothing_runs, runs  # type: ignore[import-not-found]
 
+from accordion.artifact.digest import sha256_digest
 from accordion.artifact.layout import Layout, signature_tag
 from accordion.device import Model, Request, fetch, shed, upgrade, verify_model
 from accordion.device.exchange import NEXT
+from accordion.endpoint import export
 from accordion.errors import AccordionError, DigestError, SignatureError
 from accordion.registry import RegistryClient, parse_reference, pull
 from accordion.trust import PROOF, Trust
 from accordion.trust.keys import PrivateKey
+from accordion.trust.signature import add_signature
+from accordion.trust.statement import Statement
 from serving import serving
 
 
@@ -52,6 +56,40 @@ def test_fetch_upgrade_and_shed_at_a_real_endpoint(shop: Shop, trust: Trust, mak
 def _whole(source: str, folder: Path) -> Path:
     fetch(source, folder)
     return folder
+
+
+@pytest.mark.parametrize("golden, tag", [("encodings", "int4"), ("encodings", "float16"), ("trees", "latest"), ("cache", "latest")])
+def test_every_kind_of_layer_follows_from_the_signed_manifest(
+    golden: str, tag: str, shop: Shop, trust: Trust, maker: PrivateKey, tmp_path: Path
+) -> None:
+    """Weights that travel compressed too: their files are held against the layer that brought them."""
+    package = tmp_path / golden
+    shutil.copytree(GOLDEN / golden, package)
+    layout = Layout.open(package)
+    manifest = layout.manifest(tag)
+    add_signature(layout, manifest, Statement(manifest.digest, golden), maker, 0)
+    export(package, shop.static)
+    trust.add_keys([golden], [maker.public.pem.encode()], None)
+    fetch(f"{shop.url}/{golden}:{tag}", tmp_path / "m", trust=trust)
+    runs(tmp_path / "m", trust, tag, golden)
+    assert verify_model(tmp_path / "m", trust=trust) == []
+    state = json.loads((tmp_path / "m" / "state.json").read_text())["files"]
+    packed = {entry["layer"] for path, entry in state.items() if path.startswith(".packed/")}
+    assert packed == {layer.digest for layer in manifest.layers if "+zstd" in layer.media_type}
+    for path, entry in state.items():  # whatever file is exchanged, together with what state.json says of it
+        if path.startswith(".packed/") or path.endswith(".md"):
+            continue
+        before = (tmp_path / "m" / path).read_bytes()
+        changed = before[:-1] + bytes([before[-1] ^ 1])
+        (tmp_path / "m" / path).write_bytes(changed)
+        said = {**entry, "sha256": sha256_digest(changed)}
+        text = (tmp_path / "m" / "state.json").read_text()
+        (tmp_path / "m" / "state.json").write_text(
+            text.replace(json.dumps(entry, separators=(",", ":")), json.dumps(said, separators=(",", ":")))
+        )
+        assert any("signed" in problem for problem in verify_model(tmp_path / "m", trust=trust)), path
+        (tmp_path / "m" / "state.json").write_text(text)
+        (tmp_path / "m" / path).write_bytes(before)
 
 
 def test_a_plan_that_names_an_unsigned_manifest(shop: Shop, trust: Trust, maker: PrivateKey, tmp_path: Path) -> None:

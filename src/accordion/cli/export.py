@@ -36,7 +36,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     Layout.open(arguments.package)
     written = export(arguments.package, arguments.directory)
     if arguments.tuf is not None:
-        from accordion.endpoint.tuf import export_tuf
+        from accordion.endpoint.tuf_export import export_tuf
 
         written += export_tuf(arguments.tuf, arguments.directory)
     name = arguments.package.resolve().name

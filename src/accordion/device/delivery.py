@@ -34,7 +34,8 @@ from accordion.trust.trust import CHECK_S
 
 __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 TRIES = 4  # of a stream that breaks off; each must have brought something
 PAUSE_S = 0.2  # before the second try, doubled before each further one
 PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself

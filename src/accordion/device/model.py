@@ -299,7 +299,8 @@ def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
         try:
             trust.vouch(store.state.name, store.manifest.digest, store.proof())
             store.provable = True
-            store.prove(len(store.manifest.layers) - len(store.missing(len(store.manifest.layers))))
+            missing = store.missing(len(store.manifest.layers))
+            store.prove(missing[0] if missing else len(store.manifest.layers))
         except ContentError as error:
             problems.append(str(error))
     for name in store.state.files:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from accordion.endpoint.app import create_app
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.request_log import check as check_log
-from accordion.endpoint.tuf import TufFiles
+from accordion.endpoint.tuf_export import repository_folder
 from accordion.errors import AccordionError, UsageError
 
 __all__ = ["serve"]
@@ -67,7 +67,7 @@ def serve(
     if (log := limits.get("request_log")) is not None:
         check_log(Path(log))
     if (tuf := limits.get("tuf")) is not None:
-        TufFiles(Path(tuf))
+        repository_folder(Path(tuf))
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"

@@ -118,7 +118,7 @@ class Rules:
     def without(self, what: str) -> Rules:
         """Without the rule for these names, or without the key with this fingerprint (its first 16 characters do).
 
-        UsageError if there is neither, or if too few keys would be left for a rule.
+        UsageError if there is neither, or if too few keys would be left for a rule: its names would then fall to a wider one.
         """
         kept = tuple(rule for rule in self.rules if rule.names != what)
         if len(kept) < len(self.rules):
@@ -126,10 +126,10 @@ class Rules:
         made: list[Rule] = []
         for rule in self.rules:
             keys = tuple(key for key in rule.keys if len(what) < 16 or not key.fingerprint.startswith(what))
-            if keys and len(keys) < rule.threshold:
-                raise UsageError(f"{rule.names}: {rule.threshold} keys have to sign, and {len(keys)} would be left")
-            if keys or rule.repository is not None:
-                made.append(replace(rule, keys=keys))
+            if rule.repository is None and len(keys) < rule.threshold:
+                left = f"{rule.names}: {rule.threshold} of its keys must sign, and {len(keys)} would be left"
+                raise UsageError(f"{left}; add another key first, or remove the rule by its names")
+            made.append(replace(rule, keys=keys))
         if tuple(made) == self.rules:
             raise UsageError(f"there is no rule for {what!r:.80}, and no key of this fingerprint")
         return Rules(tuple(made))

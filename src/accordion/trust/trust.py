@@ -71,11 +71,14 @@ class Trust:
         return Path(path or os.environ.get(VARIABLE) or default_path())
 
     def save(self) -> None:
-        """Writes the rules. StorageError from the disk."""
+        """Writes the rules; where none is left, the file goes, and nothing is configured. StorageError from the disk."""
         try:
+            if not self.rules.rules:
+                self.path.unlink(missing_ok=True)
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"can't make {self.path.parent}: {error.strerror or error}") from error
+            raise StorageError(f"can't write {self.path}: {error.strerror or error}") from error
         write_file(self.path, dump(self.rules.to_json()) + b"\n")
 
     def rule_for(self, name: str) -> Rule:
