@@ -1,9 +1,9 @@
 """What the device does beside waiting for the link: `python benchmarks/device_work.py PACKAGE [--rate 100e6] [--repeat 7]`.
 
-Fetches the whole package through a shaped link (token bucket, round trips) and compares with what the link alone takes: bytes ÷ rate
-+ three round trips (the connection, the plan, the stream). The peer, interleaved in the same process, downloads the package's stream
-as one plain file through the same link: what any client on this machine takes more than the link does. Received is verified,
-every graph checked, every layer put into its place.
+Fetches the whole package through a shaped link (token bucket, round trips) and compares with what the link alone takes: bytes ÷
+rate + three round trips (the connection, the plan, the stream). The peer, interleaved in the same process, downloads the package's
+stream as one plain file through the same link: what any client on this machine takes more than the link does. All that comes is
+verified, every graph checked, every layer put into its place.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 1),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
-        "beyond_the_link": {name: {"median": statistics.median(of), "least": min(of), "most": max(of)} for name, of in more.items()},
+        "beyond_the_link": {
+            name: {"median": statistics.median(of), "least": min(of), "most": max(of)} for name, of in more.items()
+        },
         "rows": rows,
     }
     if arguments.out is not None:
