@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -99,7 +101,7 @@ def place_layer(source: Path, layer: Descriptor, target: Path, found: Mapping[st
                 source.replace(target / path)
                 files[path] = FileEntry(layer.size, layer.digest, layer.digest)
                 continue
-            write_file(target / path, data)
+            write_file(target / path, data, sync=False)  # as a raw layer's file: its digest is checked before it is used
             files[path] = FileEntry(len(data), sha256_digest(data), layer.digest)
         return files
     except OSError as error:
@@ -107,11 +109,15 @@ def place_layer(source: Path, layer: Descriptor, target: Path, found: Mapping[st
 
 
 def keep_packed(source: Path, layer: Descriptor, target: Path) -> dict[str, FileEntry]:
-    """Moves the verified layer at `source` to where `target` keeps what came packed; says what it is."""
+    """Puts the verified layer at `source` where `target` keeps what came packed; says what it is. `source` stays too."""
     path = packed_path(layer.digest)
     try:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target / path)
+        (target / path).unlink(missing_ok=True)
+        try:
+            os.link(source, target / path)
+        except OSError:  # a disk that knows no links
+            shutil.copyfile(source, target / path)
     except OSError as error:
         raise StorageError(f"can't write into {target}: {error.strerror or error}") from error
     return {path: FileEntry(layer.size, layer.digest, layer.digest)}
