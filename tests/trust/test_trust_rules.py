@@ -97,6 +97,9 @@ def test_where_the_rules_come_from(trust: Trust, tmp_path: Path, monkeypatch: py
     own.path.symlink_to(tmp_path / "gone")  # a rule file that points nowhere is no absence of rules
     with pytest.raises(UsageError):
         Trust.configured()
+    monkeypatch.setattr(Path, "lstat", lambda self: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(StorageError, match="can't see"):
+        Trust.configured()
 
 
 def test_a_name_without_a_rule_is_not_trusted(trust: Trust) -> None:

@@ -60,10 +60,13 @@ class Trust:
         if named := os.environ.get(VARIABLE):
             return cls.open(named)
         try:
-            there = os.path.lexists(default_path())
-        except RuntimeError:  # no home directory
+            own = default_path()
+            own.lstat()
+        except (RuntimeError, FileNotFoundError, NotADirectoryError):  # no home directory, or no such file in it
             return None
-        return cls.open(default_path()) if there else None
+        except OSError as error:  # who can't look must not conclude that nothing is there
+            raise StorageError(f"can't see whether there is {own}: {error.strerror or error}") from error
+        return cls.open(own)
 
     @classmethod
     def place(cls, path: Path | str | None = None) -> Path:
