@@ -21,6 +21,9 @@ __all__ = ["FOLDER", "Encoding", "Rung", "encode", "read_encodings", "read_packa
 
 FOLDER = DATA / "encodings"
 SCHEMA_VERSION = 1
+COMPACT_OF = ("learned", "balanced")
+"""Schemes that are also packaged with `--codec auto`."""
+
 Progress = Callable[[str], None]
 
 
@@ -155,7 +158,7 @@ def read_encodings(folder: Path = FOLDER) -> dict[str, Encoding]:
 
 
 def wanted(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
-    """What the comparison needs: separate networks in float32 and int8, elastic ones in float32, the learned one compact too."""
+    """What the comparison needs: separate networks in float32 and int8, elastic ones in float32, `COMPACT_OF` compact too."""
     found = []
     for one in outcomes:
         if one.config.recipe.name != "brief":
@@ -163,5 +166,5 @@ def wanted(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
         if one.experiment == "reference" or one.scheme == "ResNet":
             found += [(one, "float32"), (one, "int8")]
         elif one.experiment == "delivered":
-            found += [(one, "float32")] + [(one, "auto")] * (one.scheme == "learned")
+            found += [(one, "float32")] + [(one, "auto")] * (one.scheme in COMPACT_OF)
     return found

@@ -14,7 +14,7 @@ from experiments.outcome import Outcome
 __all__ = ["COMPACT", "ORACLE", "PLAIN", "SHRUNK", "Way", "alone", "best_alone", "is_alone", "ways_of"]
 
 PLAIN, SHRUNK = "ResNet, whole", "ResNet, shrunk"
-COMPACT = "learned, compact"
+COMPACT = "balanced, compact"
 ORACLE = "oracle"
 IN_TURN = "alone in turn, int8"
 Floats = NDArray[np.float64]
@@ -98,7 +98,7 @@ def ways_of(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding]) -> l
                     separate.append(alone(f"{title} alone, {codec}", encoded))
                     small += [encoded] * (codec == "int8")
         if (compact := encodings.get(f"{one.name}-auto")) is not None:
-            found.append(prefixes(COMPACT, compact))
+            found.append(prefixes(f"{one.scheme}, compact", compact))
     if len(separate) > 1:
         found += [*separate, best_alone(separate)]
     if len(small) > 1:

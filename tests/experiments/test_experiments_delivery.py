@@ -172,7 +172,7 @@ def test_without_data_nothing_is_claimed(tmp_path: Path) -> None:
 def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_path: Path) -> None:
     plain = brief(make("ResNet", 0, [900, 700, 400, 100], experiment="delivered"))
     coml = brief(make("CoML-05", 0, [400, 300, 200, 120], experiment="delivered"))
-    learned = brief(make("learned", 0, [400, 300, 200, 110], experiment="delivered"))
+    learned = brief(make("balanced", 0, [400, 300, 200, 110], experiment="delivered"))
     small = brief(make("alone", 0, [150], experiment="reference", network="resnet8", shapes=[(1, 1, 1)]))
     outcomes = [plain, coml, learned, small]
     sizes, data = [10_000, 25_000, 50_000, 100_000], tmp_path / "data"
