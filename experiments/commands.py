@@ -16,6 +16,7 @@ from accordion.cli import options
 from accordion.errors import AccordionError, TrainingError, UsageError
 from accordion.profiling.latency import machine_name
 from experiments import catalogue, listing, outcome, timing
+from experiments.comparisons.commands import add_parsers as add_comparisons
 from experiments.run import Run
 from experiments.state import state_of
 
@@ -83,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
     figures.add_argument("-o", "--out", type=Path, help="where to draw (docs/evidence)")
     figures.set_defaults(execute=_figures)
+    compared = commands.add_parser("comparisons", help="everything that the paper names, in one list: list, run")
+    add_comparisons(compared)
     zoo = commands.add_parser("zoo", help="try a package in plain ONNX Runtime: clean, purged and corrupted test pictures")
     zoo.add_argument("package", type=Path, metavar="PACKAGE")
     zoo.add_argument("--tag", help="which version (the first)")
