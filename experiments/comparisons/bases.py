@@ -86,7 +86,10 @@ def plain(context: Context, shape: str | None = None) -> Base:
 
 
 def trained(context: Context, run: Run) -> Base:
-    """Takes `run` to its end, or finds it done. OutOfTimeError if the deadline comes first; BusyError if another process is at it."""
+    """Takes `run` to its end, or finds it done.
+
+    OutOfTimeError if the deadline comes first; BusyError if another process is at it.
+    """
     config, folder = run.config(), context.runs / run.name
     with alone(folder):
         try:

@@ -69,9 +69,6 @@ def _forward(one: Comparison, shape: str) -> int:
     match = re.fullmatch(r"resnet(\d+)(?:-(\d+)-(\d+))?", network)
     if not match:
         raise UsageError(f"unknown network {network!r}")
-    if match[2] is None:
-        blocks = ((int(match[1]) - 2) // 6,) * 3
-    else:
-        blocks = (int(match[1]), int(match[2]), int(match[3]))
+    blocks = [int(number) for number in match.groups() if number] if match[2] else [(int(match[1]) - 2) // 6] * 3
     channels, side, classes = SHAPES[one.dataset]
     return closed_form_macs(blocks, classes, size=side, in_channels=channels, widths=(width, 2 * width, 4 * width))

@@ -22,9 +22,12 @@ FIGURES = COMPARISONS.with_suffix("")
 
 
 def gather(data: Path = outcome.DATA) -> tuple[list[Result], dict[Group, list[Family]]]:
-    """All outcomes below `data`, and the families that they make."""
+    """All outcomes below `data`, and the families that they make; groups in which nothing but an elastic network of the experiments'
+    own list was measured are left to docs/evidence.md."""
     results = read_results(data / "comparisons")
-    return results, families(results, read_all(data), read_evaluations(data / "zoo"))
+    groups = families(results, read_all(data), read_evaluations(data / "zoo"))
+    compared = {Group(result.dataset, result.network, result.recipe) for result in results}
+    return results, {group: found for group, found in groups.items() if group in compared or group.recipe == "zoo"}
 
 
 def tables(results: Sequence[Result], groups: dict[Group, list[Family]]) -> dict[str, list[str]]:

@@ -193,9 +193,10 @@ def judge(found: Sequence[Family]) -> Verdict | None:
     whole = float32_bytes(found)
     if whole is None:
         return None
+    most = max(rows[0].bytes for family in found if family.method == PLAIN for rows in family.rows.values())
     baselines = [family for family in found if not family.ours]
     sizes = {LEAST_SHARE * whole} | {row.bytes for family in found for rows in family.rows.values() for row in rows}
-    looked = sorted(size for size in sizes if LEAST_SHARE * whole <= size <= whole)
+    looked = sorted(size for size in sizes if LEAST_SHARE * whole <= size <= most)
     compact = [family for family in found if family.ours and family.name.endswith("compact")]
     chosen = min(compact, key=lambda family: _validation(family, looked), default=None)
     if chosen is None:

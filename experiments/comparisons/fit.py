@@ -51,8 +51,8 @@ class Task:
     """What is trained and how. `loss` gets pictures [b, c, h, w] in 0..1 and labels [b]; `after` is called after each step.
 
     `module` holds everything that changes. `adam` gives the highest rates of Adam for parts of it, by the beginnings of parameters'
-    names, where a method is not trained by the recipe's own optimizer; they follow the recipe's schedule. `channels_last` is a layout of
-    weights that is faster and that some libraries can't handle.
+    names, where a method is not trained by the recipe's own optimizer; they follow the recipe's schedule. `channels_last` is a
+    layout of weights that is faster and that some libraries can't handle.
     """
 
     module: nn.Module

@@ -25,9 +25,11 @@ def state_of(one: Comparison, results: Mapping[str, Result], runs: Path | None =
         if result.settings.get("steps") != asked:
             return State(OTHER, "its data file was made with other settings", result.training.epochs)
         return State(DONE, "", result.training.epochs)
+    lacks = []
     if one.method == "elastic":
-        if lacks := runs_list.delivered(one.variant, one.network, one.dataset, one.recipe, one.seed).missing():
-            return State(NEEDS, ", ".join(lacks), 0)
+        lacks = runs_list.delivered(one.variant, one.network, one.dataset, one.recipe, one.seed).missing()
+    if lacks:
+        return State(NEEDS, ", ".join(lacks), 0)
     if runs is not None and (runs / "comparisons" / one.name).is_dir():
         return State(PARTLY, "begun", 0)
     return State(TO_DO, "", 0)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike, NDArray
 
 from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
 from experiments.comparisons.families import Family, float32_bytes
@@ -23,7 +25,7 @@ LINES = ("-", "--", ":")
 
 
 def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path, Path]:
-    """Below: kilobytes received, above: seconds at 10 Mbit/s. The paper's static figures as stars, at their share of our float32."""
+    """Below: kilobytes received, above: seconds at 10 Mbit/s. Stars: the paper's static figures, at their share of our float32."""
     with matplotlib.rc_context(SETTINGS):
         figure = new_figure(9.5, 6.0)
         axes = figure.subplots()
@@ -32,9 +34,7 @@ def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Pat
         if whole is not None and group.dataset == "cifar10":
             _stars(axes, whole / 1e3)
         axes.set_xlabel("bytes received (kB, files as sent)")
-        scale = axes.secondary_xaxis(
-            "top", functions=(lambda kb: kb * 8e3 / BITS_A_SECOND, lambda seconds: seconds * BITS_A_SECOND / 8e3)
-        )
+        scale = axes.secondary_xaxis("top", functions=(_seconds, _kilobytes))
         scale.set_xlabel(f"seconds at {BITS_A_SECOND / 1e6:g} Mbit/s")
         _finish(axes, group)
         return save(figure, folder / f"bytes-{group.stem}")
@@ -49,6 +49,14 @@ def draw_macs(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path
         axes.set_xlabel("multiply-accumulates for one picture (millions; the mean, where they depend on it)")
         _finish(axes, group)
         return save(figure, folder / f"macs-{group.stem}")
+
+
+def _seconds(kilobytes: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(kilobytes, np.float64) * 8e3 / BITS_A_SECOND
+
+
+def _kilobytes(seconds: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(seconds, np.float64) * BITS_A_SECOND / 8e3
 
 
 def look(index: int) -> tuple[str, str, str]:

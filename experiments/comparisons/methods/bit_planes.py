@@ -31,8 +31,11 @@ NEEDS = "a new session with each plane"
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Two bits of every weight, four weights a byte. Plane 1 begins at the tensor's least weight; what later bits would add is taken
-    to be half of what it can be, so later planes lie around zero."""
+    """Two bits of every weight, four weights a byte.
+
+    Plane 1 begins at the tensor's least weight. What later bits would add counts as half of what it can be, so later planes lie
+    around zero.
+    """
 
     number: int
     name: str = "bits"
@@ -109,9 +112,10 @@ def _graphs(made: Folded) -> list[Graph]:
 METHOD = Method(
     "bit-planes",
     "bit planes of a plain network",
-    "Lee, Yun, Kim, Choi: Progressive Transmission and Inference of Deep Learning Models, 2021 (ICMLA; the library is ProgressiveNet)",
-    "planes are rebuilt inside ONNX graphs and not in TensorFlow.js; bits that are missing count as half of what they can be; biases "
-    "travel as float32",
+    "Lee, Yun, Kim, Choi: Progressive Transmission and Inference of Deep Learning Models, 2021 (ICMLA; its library is "
+    "ProgressiveNet)",
+    "planes are rebuilt inside ONNX graphs and not in TensorFlow.js; bits that are missing count as half of what they can be; "
+    "biases travel as float32",
     NEEDS,
     execute,
 )

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from accordion.elastic import CifarResNet
 from accordion.profiling import count_macs, count_parameters
 from accordion.training import TrainingConfig, build_network
 from experiments.comparisons.context import Context
 from experiments.comparisons.files import FLOAT32, Piece, Shipped, count, encoded, folded, run, ship_one
 from experiments.comparisons.outcome import Row
 
-__all__ = ["encodings_of", "example", "fresh", "measured", "share_of"]
+__all__ = ["channels", "encodings_of", "example", "fresh", "measured", "share_of"]
 
 
 def example(context: Context) -> Tensor:
@@ -69,6 +70,13 @@ def encodings_of(
 def folder_of(context: Context, label: str) -> Path:
     """Where the files of one form lie."""
     return context.folder / "files" / "".join(letter if letter.isalnum() else "-" for letter in label)
+
+
+def channels(network: CifarResNet) -> tuple[int, int]:
+    """Of the pictures, and of the first stage."""
+    first = network.stem[0]
+    assert isinstance(first, nn.Conv2d)
+    return first.in_channels, first.out_channels
 
 
 def share_of(text: str) -> float:

@@ -20,7 +20,7 @@ SOFT = 0.9
 
 
 def distillation(student: Tensor, teacher: Tensor, y: Tensor) -> Tensor:
-    """The loss of logits [b, classes] beside the teacher's and the labels [b]; the teacher's part is scaled as its gradients need."""
+    """The loss of logits [b, classes] beside the teacher's and the labels [b]; the teacher's part is scaled as gradients need."""
     soft = F.kl_div(
         F.log_softmax(student.float() / TEMPERATURE, 1), F.softmax(teacher.float() / TEMPERATURE, 1), reduction="batchmean"
     )

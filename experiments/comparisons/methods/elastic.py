@@ -7,8 +7,7 @@ from pathlib import Path
 
 from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import FILEPATH, Descriptor, Manifest
-from accordion.elastic import CifarResNet
+from accordion.artifact.manifest import FILEPATH, Descriptor
 from accordion.packaging import package
 from accordion.packaging.check import lay_out_prefixes
 from accordion.profiling import profile

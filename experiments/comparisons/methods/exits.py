@@ -19,7 +19,7 @@ from experiments.comparisons.bases import plain_run
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import FLOAT32, Piece, count, encoded, folded, run_pieces, ship_pieces
 from experiments.comparisons.fit import Moment, Task, fit
-from experiments.comparisons.methods.common import example, folder_of, fresh
+from experiments.comparisons.methods.common import channels, example, folder_of, fresh
 from experiments.comparisons.outcome import Row
 
 __all__ = ["METHOD", "Exits", "leave", "places"]
@@ -75,8 +75,8 @@ class Exits(nn.Module):
         blocks = [block for stage in stages for block in stage]
         self.after = places(len(blocks), count)
         stage_of = [number for number, stage in enumerate(stages) for _ in stage]
-        base = network.stem[0].weight.shape[0]
-        self.branches = nn.ModuleList(Branch(base << stage_of[place - 1], classes) for place in self.after)
+        _, width = channels(network)
+        self.branches = nn.ModuleList(Branch(width << stage_of[place - 1], classes) for place in self.after)
 
     def sections(self) -> list[nn.Module]:
         """The network in pieces that run one after the other; all but the last give features and logits."""
@@ -143,11 +143,11 @@ def execute(context: Context) -> Made:
 
     own = fit(Task(network, loss), context.comparison.steps, context)
     extra = sum(count_parameters(branch) for branch in network.branches)
-    rows = _rows(context, network.eval(), exits)
+    rows = [row for codec in (FLOAT32, "int8") for row in _rows(context, network.eval(), exits, codec)]
     return Made(own, tuple(rows), {"extra parameters": extra, "exits after blocks": network.after})
 
 
-def _rows(context: Context, network: Exits, exits: int) -> Iterable[Row]:
+def _rows(context: Context, network: Exits, exits: int, codec: str) -> Iterable[Row]:
     sections, x = network.sections(), example(context)
     pieces, macs, parameters = [], [], []
     for number, section in enumerate(sections):
@@ -158,21 +158,21 @@ def _rows(context: Context, network: Exits, exits: int) -> Iterable[Row]:
         parameters.append(count_parameters(section))
         with torch.no_grad():
             x = x if last else section(x)[0]
-    shipped = ship_pieces(encoded(folded(pieces), FLOAT32), folder_of(context, "sections"))
+    shipped = ship_pieces(encoded(folded(pieces), codec), folder_of(context, f"sections-{codec}"))
     _, validation = context.splits
     test = context.dataset.test
     on = {"test": run_pieces(shipped[-1], test), "validation": run_pieces(shipped[-1], validation)}
-    family = f"early exits, {exits} extra"
+    family = f"early exits, {exits} extra, {codec}"
     total = np.cumsum(macs)
     for number, one in enumerate(shipped):
-        counted = [count(on[name][number], split) for name, split in (("test", test), ("validation", validation))]
+        tested, held = (count(on[name][number], split) for name, split in (("test", test), ("validation", validation)))
         label = f"exit {number + 1} of {len(shipped)}"
-        yield Row(family, label, one.files, int(sum(parameters[: number + 1])), float(total[number]), *counted)
+        yield Row(family, label, one.files, int(sum(parameters[: number + 1])), float(total[number]), tested, held)
     for threshold in ENTROPIES:
         left = {name: leave(logits, threshold) for name, logits in on.items()}
-        counted = [count(left[name].logits, split) for name, split in (("test", test), ("validation", validation))]
+        tested, held = (count(left[name].logits, split) for name, split in (("test", test), ("validation", validation)))
         mean = round(float(total[left["test"].exits].mean()), 1)
-        yield Row(family, f"entropy ≤ {threshold:g}", shipped[-1].files, int(sum(parameters)), mean, *counted, needs=NEEDS)
+        yield Row(family, f"entropy ≤ {threshold:g}", shipped[-1].files, int(sum(parameters)), mean, tested, held, NEEDS)
 
 
 METHOD = Method(

@@ -69,8 +69,8 @@ def execute(context: Context) -> Made:
 METHOD = Method(
     "low-rank",
     "low-rank convolutions, with further training",
-    "Tai, Xiao, Zhang, Wang, E: Convolutional Neural Networks with Low-Rank Regularization, 2015 (ICLR 2016): the separable form of "
-    "Jaderberg, Vedaldi, Zisserman: Speeding up Convolutional Neural Networks with Low Rank Expansions, 2014, in closed form",
+    "Tai, Xiao, Zhang, Wang, E: Convolutional Neural Networks with Low-Rank Regularization, 2015 (ICLR 2016): the separable form "
+    "of Jaderberg, Vedaldi, Zisserman: Speeding up Convolutional Neural Networks with Low Rank Expansions, 2014, in closed form",
     "the same share of the weights in every block instead of ranks by layer; no batch norm between the two parts",
     "",
     execute,

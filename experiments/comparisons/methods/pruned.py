@@ -87,7 +87,7 @@ def execute(context: Context) -> Made:
     module = base.module
     parts = convolutions(module)
     for part in parts:
-        prune.identity(part, "weight")
+        prune.identity(part, "weight")  # type: ignore[no-untyped-call]
 
     def loss(x: torch.Tensor, y: torch.Tensor, moment: Moment) -> torch.Tensor:
         return F.cross_entropy(module(x).float(), y)
@@ -99,7 +99,7 @@ def execute(context: Context) -> Made:
     own = fit(Task(module, loss, after, channels_last=False), further(context.comparison.steps), context)
     cut(parts, share)
     for part in parts:
-        prune.remove(part, "weight")
+        prune.remove(part, "weight")  # type: ignore[no-untyped-call]
     rows = []
     made = folded([Piece(module, example(context))])
     left = count_parameters(module) - sum(int((part.weight == 0).sum()) for part in parts)
@@ -114,9 +114,9 @@ def execute(context: Context) -> Made:
 METHOD = Method(
     "pruned",
     "pruned by magnitude, with further training",
-    "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015; the gradual schedule: Zhu, "
-    "Gupta: To prune, or not to prune, 2017",
-    "the smallest weights of all blocks together; multiply-accumulates are those of dense kernels, since ONNX Runtime has no others",
+    "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015; the gradual "
+    "schedule: Zhu, Gupta: To prune, or not to prune, 2017",
+    "the smallest weights of all blocks together; multiply-accumulates are those of dense kernels, as ONNX Runtime has no others",
     NEEDS,
     execute,
 )

@@ -18,7 +18,7 @@ from experiments.comparisons.bases import plain
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import FLOAT32, Piece, Session, Shipped, batches, count, encoded, folded, ship_pieces
 from experiments.comparisons.fit import Moment, Task, fit
-from experiments.comparisons.methods.common import example, folder_of
+from experiments.comparisons.methods.common import channels, example, folder_of
 from experiments.comparisons.outcome import Row
 
 __all__ = ["METHOD", "Skipping", "gated", "reward"]
@@ -57,10 +57,10 @@ class Skipping(nn.Module):
     def __init__(self, network: CifarResNet, penalty: float) -> None:
         super().__init__()
         self.network, self.penalty = network, penalty
-        width = max(1, int(network.stem[0].weight.shape[0]) // 2)
+        colours, whole = channels(network)
+        width = max(1, whole // 2)
         self.count = len(_blocks(network))
-        channels = int(network.stem[0].weight.shape[1])
-        self.policy = CifarResNet(8, self.count, widths=(width, 2 * width, 4 * width), in_channels=channels)
+        self.policy = CifarResNet(8, self.count, widths=(width, 2 * width, 4 * width), in_channels=colours)
         self.policy.normalise.load_state_dict(network.normalise.state_dict())
 
     def loss(self, x: Tensor, y: Tensor, moment: Moment) -> Tensor:
@@ -96,12 +96,12 @@ def execute(context: Context) -> Made:
     torch.manual_seed(context.comparison.seed)
     network = Skipping(base.module, float(context.comparison.variant))
     own = fit(Task(network, network.loss, adam=RATES), context.comparison.steps, context)
-    row, used = _row(context, network.eval())
+    (row, used), (small, _) = (_row(context, network.eval(), codec) for codec in (FLOAT32, "int8"))
     extra = count_parameters(network.policy)
-    return Made(base.under(own), (row,), {"extra parameters": extra, "share of pictures for which each block runs": used})
+    return Made(base.under(own), (row, small), {"extra parameters": extra, "share of pictures for which each block runs": used})
 
 
-def _row(context: Context, network: Skipping) -> tuple[Row, list[float]]:
+def _row(context: Context, network: Skipping, codec: str) -> tuple[Row, list[float]]:
     x = example(context)
     steps = [network.policy, *network.network.chain()]
     pieces, macs = [], []
@@ -111,7 +111,7 @@ def _row(context: Context, network: Skipping) -> tuple[Row, list[float]]:
         if step is not network.policy:
             with torch.no_grad():
                 x = step(x)
-    (shipped, *_) = ship_pieces(encoded(folded(pieces), FLOAT32), folder_of(context, "pieces"), together=True)
+    (shipped, *_) = ship_pieces(encoded(folded(pieces), codec), folder_of(context, f"pieces-{codec}"), together=True)
     blocks = {id(block) for block in _blocks(network.network)}
     skippable = [id(step) in blocks for step in steps]
     _, validation = context.splits
@@ -121,7 +121,7 @@ def _row(context: Context, network: Skipping) -> tuple[Row, list[float]]:
     costs = np.array([one for one, skips in zip(macs, skippable, strict=True) if skips], np.float64)
     row = Row(
         family="learned skipping",
-        label=f"wrong answers cost {network.penalty:g}",
+        label=f"wrong answers cost {network.penalty:g}, {codec}",
         files=shipped.files,
         parameters=count_parameters(network),
         macs=round(float(always + (gates @ costs).mean()), 1),
@@ -156,7 +156,8 @@ def _run(shipped: Shipped, skippable: Sequence[bool], split: Split) -> tuple[NDA
 METHOD = Method(
     "skipping",
     "learned skipping of blocks",
-    "Wu, Nagarajan, Kumar, Rennie, Davis, Grauman, Feris: BlockDrop: Dynamic Inference Paths in Residual Networks, 2017 (CVPR 2018)",
+    "Wu, Nagarajan, Kumar, Rennie, Davis, Grauman, Feris: BlockDrop: Dynamic Inference Paths in Residual Networks, 2017 (CVPR "
+    "2018)",
     "as many epochs as the plain network, where the paper takes thousands; the policy network has half of the channels; batch-norm "
     "statistics stay those of the whole network; no bonus for entropy",
     NEEDS,

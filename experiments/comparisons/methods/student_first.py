@@ -15,7 +15,7 @@ from experiments.comparisons.bases import plain, plain_run
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import FLOAT32, Piece, encoded, folded, ship
 from experiments.comparisons.fit import Moment, Task, fit
-from experiments.comparisons.methods.common import example, folder_of, fresh, measured
+from experiments.comparisons.methods.common import channels, example, folder_of, fresh, measured
 from experiments.comparisons.outcome import Row
 
 __all__ = ["METHOD", "StudentFirst", "units"]
@@ -54,14 +54,13 @@ class StudentFirst(nn.Module):
         super().__init__()
         self.student = student
         self._teacher = [teacher.eval().requires_grad_(False)]
-        narrow, wide = (int(network.stem[0].weight.shape[0]) for network in (student, teacher))
+        narrow, wide = (channels(network)[1] for network in (student, teacher))
         self.to_student = nn.ModuleList(nn.Conv2d(wide << n, narrow << n, 1) for n in range(2))
         self.to_teacher = nn.ModuleList(nn.Conv2d(narrow << n, wide << n, 1) for n in range(2))
 
     def teacher(self) -> CifarResNet:
         """Where the student is."""
-        found = self._teacher[0].to(next(self.student.parameters()).device)
-        return found
+        return self._teacher[0].to(next(self.student.parameters()).device)
 
     def steps(self, mix: Mix) -> list[nn.Module]:
         """The parts of a mixed network with what is needed between them."""
@@ -145,8 +144,8 @@ METHOD = Method(
     "student first, replaced by its teacher",
     "Kim, Lee, Choi, Lee, Cho: Progressive Weight Loading: Accelerating Initial Inference and Gradually Boosting Performance on "
     "Resource-Constrained Environments, 2025 (arXiv 2509.22319)",
-    "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD; the end at which replacement begins is "
-    "chosen on the validation split",
+    "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD; the end at which replacement "
+    "begins is chosen on the validation split",
     NEEDS,
     execute,
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from experiments.comparisons.families import ABOVE, POINTS, Failure, Family, Verdict, float32_bytes, judge
+from experiments.comparisons.families import POINTS, Failure, Family, Verdict, float32_bytes, judge
 from experiments.paper import POINTS as PAPER_POINTS
-from experiments.series import Group
+from experiments.series import Group, Spread
 from experiments.tables.markdown import NONE, megabytes, percent, spread, table
 
 __all__ = ["NOTHING", "error_lines", "paper_lines", "row_lines", "verdict_lines"]
@@ -116,8 +116,6 @@ def paper_lines(groups: Groups) -> list[str]:
 
 
 def _static(family: Family, ending: str, whole: float) -> list[str] | None:
-    from experiments.series import Spread
-
     found = [row for rows in family.rows.values() for row in rows if row.label.endswith(ending)]
     if not found:
         return None
@@ -128,6 +126,3 @@ def _static(family: Family, ending: str, whole: float) -> list[str] | None:
 def _within(family: Family, size: float) -> list[str] | None:
     errors = family.within(size)
     return None if errors is None else ["here", family.name, "≤ 25 % of float32", spread(errors)]
-
-
-assert sorted(ABOVE, reverse=True) == list(ABOVE)
