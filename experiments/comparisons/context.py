@@ -59,11 +59,13 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`source` names the paper, `differs` what is not as there, `needs` what a device must be able to do."""
+    """`source` names the paper, `differs` what is not as there, `needs` what a device must be able to do, `reuses` what of a
+    download is of use when more is wanted."""
 
     name: str
     title: str
     source: str
     differs: str
     needs: str
+    reuses: str
     execute: Callable[[Context], Made]

@@ -22,8 +22,10 @@ FIGURES = COMPARISONS.with_suffix("")
 
 
 def gather(data: Path = outcome.DATA) -> tuple[list[Result], dict[Group, list[Family]]]:
-    """All outcomes below `data`, and the families that they make; groups in which nothing but an elastic network of the experiments'
-    own list was measured are left to docs/evidence.md."""
+    """All outcomes below `data`, and the families that they make.
+
+    Networks of which nothing but elastic ones of the experiments' own list was measured are left to docs/evidence.md.
+    """
     results = read_results(data / "comparisons")
     groups = families(results, read_all(data), read_evaluations(data / "zoo"))
     compared = {Group(result.dataset, result.network, result.recipe) for result in results}
@@ -39,7 +41,7 @@ def tables(results: Sequence[Result], groups: dict[Group, list[Family]]) -> dict
         "changes": costs.change_lines(groups),
         "first": costs.first_lines(groups),
         "training": costs.training_lines(results),
-        "device": costs.device_lines(groups),
+        "device": costs.device_lines(),
         "sources": costs.source_lines(),
         "rows": errors.row_lines(groups),
         "listed": listed_lines(results),

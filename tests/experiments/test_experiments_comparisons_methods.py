@@ -278,7 +278,7 @@ def test_ours_is_counted_by_layers(folder: Path) -> None:
 
 def test_every_method_names_its_source() -> None:
     assert list(METHODS) == [method.name for method in METHODS.values()]
-    assert all(method.title and method.source and method.differs for method in METHODS.values())
+    assert all(method.title and method.source and method.differs and method.reuses for method in METHODS.values())
 
 
 def test_an_unknown_method_or_recipe_is_said(tmp_path: Path) -> None:

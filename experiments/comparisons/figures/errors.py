@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -22,6 +23,7 @@ from experiments.series import Group
 __all__ = ["draw_bytes", "draw_macs"]
 
 LINES = ("-", "--", ":")
+MOST_ERROR = 50  # %; what is worse is of no use, and would press the rest together
 
 
 def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path, Path]:
@@ -64,41 +66,61 @@ def look(index: int) -> tuple[str, str, str]:
     return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], LINES[index // len(COLOURS) % len(LINES)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Point:
+    x: float
+    test: float
+    sd: float
+    validation: float
+
+
 def _curves(axes: Axes, found: Sequence[Family], x: Callable[[Row], float]) -> None:
+    """A line through what is better than everything to its left (by the validation split), the rest as pale marks."""
     plain(axes)
     axes.set_xscale("log")
     for index, family in enumerate(found):
         colour, marker, line = look(index)
-        points = sorted(_points(family, x))
+        best, rest = _divided(sorted(_points(family, x), key=lambda point: (point.x, point.validation)))
         seeds = len(family.rows)
         axes.errorbar(
-            [point[0] for point in points],
-            [100 * point[1] for point in points],
-            yerr=[100 * point[2] for point in points] if any(point[2] for point in points) else None,
+            [point.x for point in best],
+            [100 * point.test for point in best],
+            yerr=[100 * point.sd for point in best] if any(point.sd for point in best) else None,
             label=f"{family.name} ({seeds} seed{'s' * (seeds > 1)})",
             color=colour,
             marker=marker,
-            linestyle=line if len(points) > 1 else "none",
+            linestyle=line if len(best) > 1 else "none",
             linewidth=2.0 if family.ours else 1.0,
             markersize=5,
             elinewidth=0.8,
             capsize=2,
         )
+        axes.plot([p.x for p in rest], [100 * p.test for p in rest], marker, color=colour, markersize=3, alpha=0.4)
 
 
-def _points(family: Family, x: Callable[[Row], float]) -> list[tuple[float, float, float]]:
+def _divided(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
+    best: list[_Point] = []
+    rest: list[_Point] = []
+    for point in points:
+        better = not best or point.validation < best[-1].validation
+        (best if better else rest).append(point)
+    return best, rest
+
+
+def _points(family: Family, x: Callable[[Row], float]) -> list[_Point]:
     """Means over seeds where all seeds have the same labels; else every seed's own points, since they are other networks."""
     by_label: dict[str, list[Row]] = {}
     for rows in family.rows.values():
         for row in rows:
             by_label.setdefault(row.label, []).append(row)
     if any(len(rows) != len(family.rows) for rows in by_label.values()):
-        return [(x(row), row.test.error, 0.0) for rows in family.rows.values() for row in rows]
+        return [_Point(x(row), row.test.error, 0.0, row.validation.error) for rows in family.rows.values() for row in rows]
     return [
-        (
+        _Point(
             statistics.fmean(x(row) for row in rows),
             statistics.fmean(row.test.error for row in rows),
             statistics.stdev(row.test.error for row in rows) if len(rows) > 1 else 0.0,
+            statistics.fmean(row.validation.error for row in rows),
         )
         for rows in by_label.values()
     ]
@@ -115,8 +137,8 @@ def _stars(axes: Axes, whole_kb: float) -> None:
 
 
 def _finish(axes: Axes, group: Group) -> None:
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(f"test error (%), mean and standard deviation\n{group.title}")
+    axes.set_ylim(0, MOST_ERROR)
+    axes.set_ylabel(f"test error (%, up to {MOST_ERROR}), mean and standard deviation\n{group.title}")
     handles, labels = axes.get_legend_handles_labels()
     if any(text.get_text().startswith("paper:") for text in axes.texts):
         handles.append(Line2D([], [], color=GREY, marker="*", markersize=10, linestyle="none", markerfacecolor="none"))

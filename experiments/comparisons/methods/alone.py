@@ -21,5 +21,6 @@ METHOD = Method(
     "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015 (CVPR 2016)",
     "as the plain network; `/2` has half of its channels",
     "",
+    "nothing",
     execute,
 )

@@ -117,5 +117,6 @@ METHOD = Method(
     "planes are rebuilt inside ONNX graphs and not in TensorFlow.js; bits that are missing count as half of what they can be; "
     "biases travel as float32",
     NEEDS,
+    "all planes",
     execute,
 )

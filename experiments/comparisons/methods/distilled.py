@@ -50,5 +50,6 @@ METHOD = Method(
     "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015",
     f"temperature {TEMPERATURE:g} and {SOFT:.0%} of the loss from the teacher, not tuned",
     "",
+    "nothing",
     execute,
 )

@@ -98,5 +98,6 @@ METHOD = Method(
     "Generation Networks",
     "the compact form is `--codec auto`; all layers count, ladder and graphs included",
     NEEDS,
+    "everything",
     execute,
 )

@@ -182,5 +182,6 @@ METHOD = Method(
     "all exits count the same in the loss; one threshold for all exits, a share of the largest possible entropy; trained from the "
     "beginning; exits stand evenly between the blocks",
     NEEDS,
+    "all layers; the heads before the last exit only for answers in between",
     execute,
 )

@@ -73,5 +73,6 @@ METHOD = Method(
     "of Jaderberg, Vedaldi, Zisserman: Speeding up Convolutional Neural Networks with Low Rank Expansions, 2014, in closed form",
     "the same share of the weights in every block instead of ranks by layer; no batch norm between the two parts",
     "",
+    "nothing",
     execute,
 )

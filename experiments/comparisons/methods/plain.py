@@ -22,5 +22,6 @@ METHOD = Method(
     "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015 (CVPR 2016)",
     "stages are joined by average pooling and zero-padded channels, as in Ayed et al.",
     "",
+    "there is nothing more",
     execute,
 )

@@ -118,5 +118,6 @@ METHOD = Method(
     "schedule: Zhu, Gupta: To prune, or not to prune, 2017",
     "the smallest weights of all blocks together; multiply-accumulates are those of dense kernels, as ONNX Runtime has no others",
     NEEDS,
+    "nothing",
     execute,
 )

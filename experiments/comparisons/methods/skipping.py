@@ -161,5 +161,6 @@ METHOD = Method(
     "as many epochs as the plain network, where the paper takes thousands; the policy network has half of the channels; batch-norm "
     "statistics stay those of the whole network; no bonus for entropy",
     NEEDS,
+    "nothing more can be had",
     execute,
 )

@@ -147,5 +147,6 @@ METHOD = Method(
     "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD; the end at which replacement "
     "begins is chosen on the validation split",
     NEEDS,
+    "what of the student has not been replaced",
     execute,
 )

@@ -119,15 +119,10 @@ def _when(rows: Sequence[Row]) -> list[str]:
     return [f"{seconds:.3f} s", spread(Spread(tuple(row.test.error for row in rows)))]
 
 
-def device_lines(groups: Groups) -> list[str]:
-    """What each family asks of a device beyond running an ONNX graph."""
-    needs: dict[str, str] = {}
-    for found in groups.values():
-        for family in found:
-            name = "Accordion" if family.ours else family.name
-            needs.setdefault(name, METHODS[family.method].needs if family.ours else family.needs)
-    rows = [[name, "ONNX Runtime", need or NONE] for name, need in sorted(needs.items())]
-    return table(["", "runs in", "and needs"], rows) or NOTHING
+def device_lines() -> list[str]:
+    """What each method asks of a device beyond running an ONNX graph, and what it can use again."""
+    rows = [[method.title, method.needs or NONE, method.reuses] for method in METHODS.values()]
+    return table(["", "needs", "of use when more is wanted"], rows)
 
 
 def source_lines() -> list[str]:
