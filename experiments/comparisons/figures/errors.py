@@ -10,7 +10,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
@@ -38,6 +40,7 @@ def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Pat
         axes.set_xlabel("bytes received (kB, files as sent)")
         scale = axes.secondary_xaxis("top", functions=(_seconds, _kilobytes))
         scale.set_xlabel(f"seconds at {BITS_A_SECOND / 1e6:g} Mbit/s")
+        _readable(scale.xaxis)
         _finish(axes, group)
         return save(figure, folder / f"bytes-{group.stem}")
 
@@ -51,6 +54,13 @@ def draw_macs(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path
         axes.set_xlabel("multiply-accumulates for one picture (millions; the mean, where they depend on it)")
         _finish(axes, group)
         return save(figure, folder / f"macs-{group.stem}")
+
+
+def _readable(axis: Axis) -> None:
+    """1, 2, 5, 10, … instead of powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _seconds(kilobytes: ArrayLike) -> NDArray[np.float64]:
@@ -78,6 +88,7 @@ def _curves(axes: Axes, found: Sequence[Family], x: Callable[[Row], float]) -> N
     """A line through what is better than everything to its left (by the validation split), the rest as pale marks."""
     plain(axes)
     axes.set_xscale("log")
+    _readable(axes.xaxis)
     for index, family in enumerate(found):
         colour, marker, line = look(index)
         best, rest = _divided(sorted(_points(family, x), key=lambda point: (point.x, point.validation)))
