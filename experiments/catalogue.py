@@ -79,6 +79,11 @@ DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "demand-matched": ("right-to-left", "experiments/policies/demand-matched.json", {}),
     "guarantee": ("right-to-left", "guarantee:experiments/policies/guarantee.json", {}),
     "learned": (str(ORDERS / "resnet20-cifar10.json"), "uniform", {"objective": "sandwich", "distill": 0.5}),
+    "balanced": (
+        str(ORDERS / "resnet20-even.json"),
+        "uniform",
+        {"objective": "sandwich", "distill": 0.5, "balance": 2.0, "norms": "configuration"},
+    ),
 }
 """What is compared by what it delivers: order, policy, changes of the recipe `brief`."""
 
@@ -154,8 +159,8 @@ def _delivered(seed: int) -> Iterator[Run]:
 def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -> Run:
     """One of `DELIVERED` on any network; a learned order is that network's own."""
     order, policy, changes = DELIVERED[scheme]
-    if scheme == "learned":
-        order = str(ORDERS / f"{network}-{dataset}.json")
+    if order.endswith(".json"):
+        order = str(ORDERS / Path(order).name.replace("resnet20", network).replace("cifar10", dataset))
     named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
     files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
     settings = {"heads": "stage"} if scheme == "learned" else {}

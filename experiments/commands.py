@@ -86,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     figures.set_defaults(execute=_figures)
     compared = commands.add_parser("comparisons", help="everything that the paper names, in one list: list, run")
     add_comparisons(compared)
+    policies = commands.add_parser("policies", help="make the policies that runs of the list train by, from traces and outcomes")
+    policies.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
+    policies.set_defaults(execute=_policies)
+    encoded = commands.add_parser("encode", help="package finished runs for the comparison of delivered accuracy (minutes)")
+    _folders(encoded)
+    encoded.set_defaults(execute=_encode)
+    delivered = commands.add_parser("delivered", help="what every way of sending delivers in time over the measured traces")
+    delivered.add_argument("--traces", type=Path, help="the traces (../shared/data/traces)")
+    delivered.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
+    delivered.set_defaults(execute=_delivered)
     zoo = commands.add_parser("zoo", help="try a package in plain ONNX Runtime: clean, purged and corrupted test pictures")
     zoo.add_argument("package", type=Path, metavar="PACKAGE")
     zoo.add_argument("--tag", help="which version (the first)")
@@ -236,6 +246,31 @@ def _figures(arguments: argparse.Namespace) -> int:
     drawn = draw_all(arguments.data, arguments.out or FIGURES)
     for path in [*drawn, *draw_comparisons(arguments.data, arguments.out or COMPARISONS)]:
         print(f"drew {path}")
+    return 0
+
+
+def _policies(arguments: argparse.Namespace) -> int:
+    from experiments.delivery.policies import write_policies
+
+    for path in write_policies(outcome.read_all(arguments.data)):
+        print(f"wrote {path}")
+    return 0
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    from experiments.delivery.make import encode_all
+
+    for line in encode_all(outcome.read_all(arguments.data), arguments.runs, arguments.data, _say):
+        _say(line)
+    return 0
+
+
+def _delivered(arguments: argparse.Namespace) -> int:
+    from experiments.delivery.cases import TRACES
+    from experiments.delivery.make import make
+
+    path = make(outcome.read_all(arguments.data), arguments.traces or TRACES, arguments.data, _say)
+    print(f"wrote {path}")
     return 0
 
 

@@ -71,6 +71,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         *(("alone", shape) for shape in smaller),
         *(("pruned", share) for share in ("75", "50", "90")),
         ("elastic", "learned"),
+        ("elastic", "balanced"),
         *(("distilled", shape) for shape in smaller),
         *(("low-rank", share) for share in ("50", "25")),
         *(("exits", count) for count in ("2", "1", "4")),

@@ -22,7 +22,7 @@ from experiments.tables.markdown import blocks
 
 __all__ = ["METHOD", "ORDERS", "elastic_run"]
 
-ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", "learned": "learned order"}
+ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", "learned": "learned order", "balanced": "even order, balanced"}
 FORMS = {"float32": "float32", "compact": "auto"}
 """What a form is called, and the codec that makes it."""
 
