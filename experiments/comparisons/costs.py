@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from accordion.elastic import closed_form_macs
 from accordion.errors import AccordionError, UsageError
 from accordion.training.recipes import picture_size
+from experiments import catalogue as runs_list
 from experiments.comparisons.bases import plain_run, shape_of
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.fit import further
@@ -19,13 +20,13 @@ __all__ = ["estimates", "own_work"]
 
 
 def own_work(one: Comparison) -> float:
-    """How much its own training computes, in trainings of the plain network. An elastic network counts as one."""
+    """How much its own training computes, in trainings of the plain network; not for elastic networks, whose steps are known."""
     steps = one.steps
     _, side, _ = SHAPES[one.dataset]
     areas = [(picture_size(steps, epoch, side) / side) ** 2 for epoch in range(steps.epochs)]
     whole, again = sum(areas), float(further(steps).epochs)
     network = _forward(one, one.network)
-    if one.method in ("plain", "elastic"):
+    if one.method == "plain":
         return 1.0
     if one.method == "alone":
         return _forward(one, one.variant) / network
@@ -52,7 +53,11 @@ def estimates(
     for one in comparisons:
         if one.precision in mine:
             try:
-                found[one.name] = own_work(one) * estimate_s(plain_run(one).config(), mine[one.precision])
+                if one.method == "elastic":
+                    asked = runs_list.delivered(one.variant, one.network, one.dataset, one.recipe, one.seed)
+                    found[one.name] = estimate_s(asked.config(), mine[one.precision])
+                else:
+                    found[one.name] = own_work(one) * estimate_s(plain_run(one).config(), mine[one.precision])
             except AccordionError:
                 continue  # the list says what it lacks
     ratios = sorted(

@@ -41,11 +41,6 @@ class Family:
         """Whether it is an elastic network."""
         return self.method == ELASTIC
 
-    @property
-    def needs(self) -> str:
-        """What a device must be able to do for one row or another."""
-        return "; ".join(dict.fromkeys(row.needs for rows in self.rows.values() for row in rows if row.needs))
-
     def best(self, seed: int, size: float) -> Row | None:
         """The lowest validation error among what has at most so many bytes."""
         fitting = [row for row in self.rows[seed] if row.bytes <= size]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_work_by_hand() -> None:
     assert work("low-rank", "50") == pytest.approx(work("pruned", "50") / 2)
     assert work("distilled", "resnet8") == pytest.approx(work("alone", "resnet8") + 1 / 3)
     assert 0.25 < work("alone", "resnet8") < 0.35
-    assert all(work(*one) > 0 for one in variants("resnet20") if one[0] not in ("quantized", "bit-planes"))
+    assert all(work(*one) > 0 for one in variants("resnet20") if one[0] not in ("quantized", "bit-planes", "elastic"))
 
 
 def test_estimates_are_for_this_machine() -> None:
@@ -54,6 +55,10 @@ def test_estimates_are_for_this_machine() -> None:
     times = [StepTimes("here", "bf16-mixed", "2", 0.01, (0.01, 0.01, 0.01))]
     assert estimates([one], {}, times, "here")[one.name] == pytest.approx(351 * 0.1 * (8 * 0.25 + 5 * 0.5625 + 5), rel=1e-3)
     assert estimates([one], {}, times, "elsewhere") == {} and machine_name()
+    # The complete network with p = 1/2, else one of the eight smaller ones: three quarters of the blocks.
+    elastic = replace(one, method="elastic", variant="CoML-05")
+    expected = 351 * (0.01 + 0.09 * 0.75) * (8 * 0.25 + 5 * 0.5625 + 5)
+    assert estimates([elastic], {}, times, "here")[elastic.name] == pytest.approx(expected, rel=1e-3)
 
 
 def test_states(tmp_path: Path) -> None:
