@@ -6,7 +6,7 @@ They lie where the experiments' own list puts the same trainings, so that neithe
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -15,14 +15,16 @@ from accordion.elastic import CifarResNet, ElasticNetwork
 from accordion.errors import TrainingError, UsageError
 from accordion.training import RunDirectory, TrainingConfig, build_network, train
 from accordion.training.runs import load_weights
+from experiments import catalogue
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
 from experiments.computation import TRAINING_PICTURES, training_macs
 from experiments.execute import alone, metrics_of
+from experiments.recipes import BRIEF
 from experiments.run import Run
 
-__all__ = ["Base", "plain", "plain_run", "shape_of", "trained"]
+__all__ = ["Base", "listed_run", "plain", "plain_run", "shape_of", "trained"]
 
 PASSES = 3
 """A backward pass computes about twice what the forward pass does (gradients of inputs and of weights)."""
@@ -62,7 +64,12 @@ def shape_of(text: str, width: int) -> tuple[str, int]:
 
 
 def plain_run(comparison: Comparison, shape: str | None = None) -> Run:
-    """The training of a network in which nothing is elastic: the comparison's own, or one of another shape."""
+    """The training of a network in which nothing is elastic: the comparison's own, or one of another shape.
+
+    By the recipe of delivered accuracy the experiments' list has the comparison's own as that scheme `ResNet`.
+    """
+    if shape is None and comparison.recipe == BRIEF.name:
+        return listed_run(comparison, "ResNet")
     network, width = shape_of(shape or comparison.network, comparison.width)
     scheme = "alone" if width == comparison.width else f"alone width {width}"
     return Run(
@@ -76,6 +83,18 @@ def plain_run(comparison: Comparison, shape: str | None = None) -> Run:
         comparison.seed,
         {"objective": "sampled", **comparison.changes},
         {} if width == 16 else {"width": width},
+        precision=comparison.precision,
+    )
+
+
+def listed_run(comparison: Comparison, scheme: str) -> Run:
+    """A training of the experiments' list (see `experiments.catalogue.delivered`), with the comparison's changes."""
+    run = catalogue.delivered(scheme, comparison.network, comparison.dataset, comparison.recipe, comparison.seed)
+    width = {} if comparison.width == 16 else {"width": comparison.width}
+    return replace(
+        run,
+        changes={**run.changes, **comparison.changes},
+        settings={**run.settings, **width},
         precision=comparison.precision,
     )
 

@@ -11,45 +11,22 @@ from accordion.artifact.manifest import FILEPATH, Descriptor
 from accordion.packaging import package
 from accordion.packaging.check import lay_out_prefixes
 from accordion.profiling import profile
-from experiments import catalogue
-from experiments.comparisons.bases import Base, trained
+from experiments.comparisons.bases import Base, listed_run, trained
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import Shipped
 from experiments.comparisons.methods.common import measured
 from experiments.comparisons.outcome import File, Row
-from experiments.run import Run
 from experiments.tables.markdown import blocks
 
-__all__ = ["METHOD", "ORDERS", "elastic_run"]
+__all__ = ["METHOD", "ORDERS"]
 
 ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", "learned": "learned order", "balanced": "even order, balanced"}
 FORMS = {"float32": "float32", "compact": "auto"}
 """What a form is called, and the codec that makes it."""
 
 
-def elastic_run(context: Context) -> Run:
-    """The training of the list whose order and policy the comparison's variant names."""
-    one = context.comparison
-    run = catalogue.delivered(one.variant, one.network, one.dataset, one.recipe, one.seed)
-    settings = dict(run.settings) | ({} if one.width == 16 else {"width": one.width})
-    return Run(
-        run.experiment,
-        run.scheme,
-        run.dataset,
-        run.network,
-        run.order,
-        run.policy,
-        run.recipe,
-        run.seed,
-        {**run.changes, **one.changes},
-        settings,
-        precision=one.precision,
-        files=run.files,
-    )
-
-
 def execute(context: Context) -> Made:
-    base = trained(context, elastic_run(context))
+    base = trained(context, listed_run(context.comparison, context.comparison.variant))
     run = base.folder / "run"
     if not (run / "ladder.json").exists():
         profile(run, split="test", device_latency=False, progress=context.progress)
