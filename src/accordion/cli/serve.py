@@ -34,6 +34,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--request-log-size", type=options.data, metavar="SIZE", help="how long that file may become; one older is kept (64MiB)"
     )
+    parser.add_argument("--tuf", type=Path, metavar="REPO", help="serve a TUF repository's files too, under /tuf/")
     return parser
 
 
@@ -57,5 +58,6 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         on_ready=ready,
         request_log=arguments.request_log,
         request_log_bytes=arguments.request_log_size or LOG_BYTES,
+        tuf=arguments.tuf,
     )
     return 0

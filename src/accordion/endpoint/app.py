@@ -22,6 +22,7 @@ from accordion.endpoint.planner import BODY_TIMEOUT_S, MAX_BODY_BYTES, Planner
 from accordion.endpoint.registry import Registry
 from accordion.endpoint.replies import json_reply, problem
 from accordion.endpoint.request_log import LOG_BYTES, RequestLog
+from accordion.endpoint.tuf import TufFiles
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
 __all__ = ["create_app"]
@@ -38,6 +39,7 @@ def create_app(
     rescan_s: float = RESCAN_S,
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
+    tuf: Path | str | None = None,
 ) -> ASGIApp:
     """An application over the packages in `directories`; any ASGI server can run it.
 
@@ -51,9 +53,11 @@ def create_app(
         rescan_s: how old the list of packages may be, in seconds, when an unknown name or the list is asked for.
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
+        tuf: a TUF repository, whose files are served under /tuf/.
 
     Raises:
-        UsageError: a directory is missing or holds no package, or two names are equal, or the log can't be a file.
+        UsageError: a directory is missing or holds no package, two names are equal, the log can't be a file, or `tuf` is no
+            repository.
         StorageError: the log can't be written.
         FormatError: not one package can be served.
     """
@@ -97,6 +101,14 @@ def create_app(
         _note(request, "openapi")
         return json_reply(openapi())
 
+    files = None if tuf is None else TufFiles(Path(tuf))
+
+    async def metadata(request: Request) -> Response:
+        _note(request, "tuf")
+        if files is None:
+            return problem(404, "unknown", "no TUF repository is served here")
+        return await asyncio.to_thread(files.reply, request)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
@@ -108,6 +120,7 @@ def create_app(
             Route("/healthz", healthz),
             Route("/metrics", expose),
             Route("/openapi.json", describe),
+            Route("/tuf/{name}", metadata),
             Route("/v2", registry),
             Route("/v2/{rest:path}", registry),
         ],

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from accordion.endpoint.app import create_app
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.request_log import check as check_log
+from accordion.endpoint.tuf_export import repository_folder
 from accordion.errors import AccordionError, UsageError
 
 __all__ = ["serve"]
@@ -65,6 +66,8 @@ def serve(
     Catalog(directories)  # says here, once, what is wrong; the workers make their own
     if (log := limits.get("request_log")) is not None:
         check_log(Path(log))
+    if (tuf := limits.get("tuf")) is not None:
+        repository_folder(Path(tuf))
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
