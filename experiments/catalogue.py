@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.run import Run
 
-__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue"]
+__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue", "delivered"]
 
 ORDERS = Path(__file__).parent / "orders"
 """Learned orders, as `accordion order` writes them."""
@@ -152,12 +152,19 @@ def _references(networks: Iterable[str], dataset: str, recipe: str, seeds: Itera
 
 
 def _delivered(seed: int) -> Iterator[Run]:
-    for scheme, (order, policy, changes) in DELIVERED.items():
-        named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
-        files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
-        settings = {"heads": "stage"} if scheme == "learned" else {}
-        yield Run("delivered", scheme, "cifar10", "resnet20", order, policy, "brief", seed, changes, settings, files=files)
+    yield from (delivered(scheme, "resnet20", "cifar10", "brief", seed) for scheme in DELIVERED)
     yield from _references(("resnet8", "resnet14"), "cifar10", "brief", [seed])
+
+
+def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -> Run:
+    """One of `DELIVERED` on any network; a learned order is that network's own."""
+    order, policy, changes = DELIVERED[scheme]
+    if order.endswith(".json"):
+        order = str(ORDERS / Path(order).name.replace("resnet20", network).replace("cifar10", dataset))
+    named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
+    files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
+    settings = {"heads": "stage"} if scheme == "learned" else {}
+    return Run("delivered", scheme, dataset, network, order, policy, recipe, seed, changes, settings, files=files)
 
 
 def _ablation(change: Ablation, seed: int) -> Run:

@@ -16,6 +16,7 @@ from accordion.cli import options
 from accordion.errors import AccordionError, TrainingError, UsageError
 from accordion.profiling.latency import machine_name
 from experiments import catalogue, listing, outcome, timing
+from experiments.comparisons.commands import add_parsers as add_comparisons
 from experiments.run import Run
 from experiments.state import state_of
 
@@ -75,14 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     timed.add_argument("--accelerator", default="auto", help="Lightning Fabric's (auto)")
     timed.add_argument("--rounds", type=options.count, default=7, help="timed steps of each network (7)")
     timed.set_defaults(execute=_timing)
-    tables = commands.add_parser("tables", help="write the tables of docs/evidence.md from the data files")
+    tables = commands.add_parser("tables", help="write the tables of docs/evidence.md and docs/comparisons.md from the data files")
     tables.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
     tables.add_argument("--check", action="store_true", help="write nothing; fail if the document is not what the data files give")
     tables.set_defaults(execute=_tables)
-    figures = commands.add_parser("figures", help="draw the pictures of docs/evidence.md from the data files")
+    figures = commands.add_parser("figures", help="draw the pictures of both from the data files")
     figures.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
-    figures.add_argument("-o", "--out", type=Path, help="where to draw (docs/evidence)")
+    figures.add_argument("-o", "--out", type=Path, help="where to draw (docs/evidence and docs/comparisons)")
     figures.set_defaults(execute=_figures)
+    compared = commands.add_parser("comparisons", help="everything that the paper names, in one list: list, run")
+    add_comparisons(compared)
     policies = commands.add_parser("policies", help="make the policies that runs of the list train by, from traces and outcomes")
     policies.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
     policies.set_defaults(execute=_policies)
@@ -218,20 +221,30 @@ def _timing(arguments: argparse.Namespace) -> int:
 
 def _tables(arguments: argparse.Namespace) -> int:
     from experiments import document
+    from experiments.comparisons import document as comparisons
 
     if arguments.check:
-        if document.current(arguments.data) != document.read():
-            raise AccordionError(f"{document.EVIDENCE} is not what the data files give: python -m experiments tables")
+        both = (
+            (document.EVIDENCE, document.current(arguments.data)),
+            (comparisons.COMPARISONS, comparisons.current(arguments.data)),
+        )
+        for path, current in both:
+            if current != document.read(path):
+                raise AccordionError(f"{path} is not what the data files give: python -m experiments tables")
         return 0
     print(f"{document.EVIDENCE}: {'written' if document.update(data=arguments.data) else 'unchanged'}")
+    print(f"{comparisons.COMPARISONS}: {'written' if comparisons.update(data=arguments.data) else 'unchanged'}")
     return 0
 
 
 def _figures(arguments: argparse.Namespace) -> int:
+    from experiments.comparisons.document import FIGURES as COMPARISONS
+    from experiments.comparisons.figures.all import draw_all as draw_comparisons
     from experiments.document import FIGURES
     from experiments.figures.all import draw_all
 
-    for path in draw_all(arguments.data, arguments.out or FIGURES):
+    drawn = draw_all(arguments.data, arguments.out or FIGURES)
+    for path in [*drawn, *draw_comparisons(arguments.data, arguments.out or COMPARISONS)]:
         print(f"drew {path}")
     return 0
 

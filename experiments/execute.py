@@ -27,7 +27,7 @@ from accordion.training import RunDirectory, correct, load_run, train
 from experiments.outcome import Configuration, Count, Curve, Outcome
 from experiments.run import Run
 
-__all__ = ["BusyError", "execute", "package_sizes"]
+__all__ = ["BusyError", "alone", "commit_of_code", "execute", "machine_of", "metrics_of", "package_sizes"]
 
 CURVE_CONFIGURATIONS = 6
 CURVE_EPOCHS = 60
@@ -55,7 +55,7 @@ def execute(
     """
     config = run.config()
     folder = runs / run.name
-    with _alone(folder):
+    with alone(folder):
         try:
             train(
                 config,
@@ -97,7 +97,7 @@ def _measure(run: Run, folder: Path, progress: Progress) -> Outcome:
                 validation=Count(int((~hits[k]).sum()), len(validation)),
             )
         )
-    metrics = _metrics(directory)
+    metrics = metrics_of(directory)
     return Outcome(
         name=run.name,
         experiment=run.experiment,
@@ -107,8 +107,8 @@ def _measure(run: Run, folder: Path, progress: Progress) -> Outcome:
         policy_probabilities=tuple(settings["policy_probabilities"]),
         torch=str(settings["torch"]),
         device=str(settings["device"]),
-        machine=_machine(str(settings["device"])),
-        commit=_commit(),
+        machine=machine_of(str(settings["device"])),
+        commit=commit_of_code(),
         seconds=round(float(metrics[-1]["seconds"]), 1),
         curve=_curve(metrics, len(rows)),
         configurations=tuple(rows),
@@ -131,7 +131,8 @@ def package_sizes(path: Path, reference: str | None = None) -> list[tuple[int, i
     return [(everything[rung.layers], tensors[rung.layers]) for rung in ladder.configurations]
 
 
-def _metrics(directory: RunDirectory) -> list[dict[str, Any]]:
+def metrics_of(directory: RunDirectory) -> list[dict[str, Any]]:
+    """The rows of a training, one for each epoch."""
     try:
         return [json.loads(line) for line in directory.metrics_path.read_text().splitlines()]
     except OSError as error:
@@ -156,13 +157,14 @@ def _even(count: int, most: int) -> tuple[int, ...]:
     return tuple(int(index) for index in np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)))
 
 
-def _machine(device: str) -> str:
+def machine_of(device: str) -> str:
+    """The processor or the accelerator, in words."""
     if device.startswith("cuda") and torch.cuda.is_available():
         return str(torch.cuda.get_device_name(device))
     return machine_name()
 
 
-def _commit() -> str:
+def commit_of_code() -> str:
     """The commit of this code, with a `+` where files differ from it."""
     here = Path(__file__).parent
     try:
@@ -180,7 +182,7 @@ def _commit() -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a run, from training to outcome; the lock goes with the process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,139 @@
+"""Networks that `accordion.training.train` trains: the plain one, smaller ones alone, and elastic ones.
+
+They lie where the experiments' own list puts the same trainings, so that neither trains what the other has.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from accordion.elastic import CifarResNet, ElasticNetwork
+from accordion.errors import TrainingError, UsageError
+from accordion.training import RunDirectory, TrainingConfig, build_network, train
+from accordion.training.runs import load_weights
+from experiments import catalogue
+from experiments.comparisons.catalogue import Comparison
+from experiments.comparisons.context import Context, OutOfTimeError
+from experiments.comparisons.outcome import Training
+from experiments.computation import TRAINING_PICTURES, training_macs
+from experiments.execute import alone, metrics_of
+from experiments.recipes import BRIEF
+from experiments.run import Run
+
+__all__ = ["Base", "listed_run", "plain", "plain_run", "shape_of", "trained"]
+
+PASSES = 3
+"""A backward pass computes about twice what the forward pass does (gradients of inputs and of weights)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A finished training of the project's own loop."""
+
+    run: Run
+    folder: Path
+    config: TrainingConfig
+    network: ElasticNetwork
+    training: Training
+
+    @property
+    def module(self) -> CifarResNet:
+        """The complete network, a copy with parameters of its own, in eval mode."""
+        module: nn.Module = self.network.extract(len(self.network) - 1)
+        assert isinstance(module, CifarResNet)
+        return module.eval()
+
+    def under(self, own: Training) -> Training:
+        """`own` with this as what it began with."""
+        return Training(
+            own.epochs, own.macs, own.seconds, own.loss, self.run.name, self.training.total_macs, self.training.total_seconds
+        )
+
+
+def shape_of(text: str, width: int) -> tuple[str, int]:
+    """`resnet20/2` → the network `resnet20` with half of `width`."""
+    network, _, divisor = text.partition("/")
+    try:
+        return network, width // int(divisor or 1)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{text!r} is no network: a name such as resnet20, or resnet20/2 for half of its channels") from None
+
+
+def plain_run(comparison: Comparison, shape: str | None = None) -> Run:
+    """The training of a network in which nothing is elastic: the comparison's own, or one of another shape.
+
+    By the recipe of delivered accuracy the experiments' list has the comparison's own as that scheme `ResNet`.
+    """
+    if shape is None and comparison.recipe == BRIEF.name:
+        return listed_run(comparison, "ResNet")
+    network, width = shape_of(shape or comparison.network, comparison.width)
+    scheme = "alone" if width == comparison.width else f"alone width {width}"
+    return Run(
+        "reference",
+        scheme,
+        comparison.dataset,
+        network,
+        "blockwise",
+        "full",
+        comparison.recipe,
+        comparison.seed,
+        {"objective": "sampled", **comparison.changes},
+        {} if width == 16 else {"width": width},
+        precision=comparison.precision,
+    )
+
+
+def listed_run(comparison: Comparison, scheme: str) -> Run:
+    """A training of the experiments' list (see `experiments.catalogue.delivered`), with the comparison's changes."""
+    run = catalogue.delivered(scheme, comparison.network, comparison.dataset, comparison.recipe, comparison.seed)
+    width = {} if comparison.width == 16 else {"width": comparison.width}
+    return replace(
+        run,
+        changes={**run.changes, **comparison.changes},
+        settings={**run.settings, **width},
+        precision=comparison.precision,
+    )
+
+
+def plain(context: Context, shape: str | None = None) -> Base:
+    """Trained, here or before. OutOfTimeError if the deadline comes first."""
+    return trained(context, plain_run(context.comparison, shape))
+
+
+def trained(context: Context, run: Run) -> Base:
+    """Takes `run` to its end, or finds it done.
+
+    OutOfTimeError if the deadline comes first; BusyError if another process is at it.
+    """
+    config, folder = run.config(), context.runs / run.name
+    with alone(folder):
+        try:
+            train(
+                config,
+                folder / "run",
+                accelerator=context.accelerator,
+                progress=context.progress,
+                dataset=context.dataset,
+                max_seconds=context.seconds_left(),
+            )
+        except TrainingError as error:
+            if context.deadline is not None and time.monotonic() >= context.deadline:
+                raise OutOfTimeError(str(error)) from error
+            raise
+    directory = RunDirectory(folder / "run")
+    network = load_weights(directory, build_network(config, context.dataset))
+    if (norms := directory.read_norms()) is not None:
+        network = norms.applied(network)
+    rows = metrics_of(directory)
+    pictures = len(context.splits[0]) / TRAINING_PICTURES[config.dataset]
+    training = Training(
+        epochs=config.recipe.epochs,
+        macs=round(PASSES * training_macs(config) * pictures, 1),
+        seconds=round(float(rows[-1]["seconds"]), 1),
+        loss=tuple(round(float(row["loss"]), 4) for row in rows),
+    )
+    return Base(run, folder, config, network.eval(), training)

@@ -1,0 +1,104 @@
+"""The list of comparisons, in order of value: what needs no training beyond one plain network comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from accordion.errors import UsageError
+from accordion.training import Recipe
+from experiments.recipes import KNOWN
+from experiments.run import run_name
+
+__all__ = ["SMALLER", "Comparison", "by_name", "catalogue", "variants"]
+
+SMALLER = {
+    "resnet20": ("resnet8", "resnet14", "resnet20/2"),
+    "resnet56": ("resnet8", "resnet20", "resnet32"),
+    "resnet110": ("resnet8", "resnet20", "resnet56"),
+}
+"""Three smaller networks for each, as students and to train alone; `/2` has half of the channels everywhere."""
+
+LISTED = (
+    ("resnet20", "cifar10", "brief", (0,)),
+    ("resnet56", "cifar10", "brief", (0,)),
+    ("resnet20", "cifar10", "brief", (1, 2)),
+    ("resnet20", "cifar100", "brief", (0, 1, 2)),
+    ("resnet110", "cifar100", "brief", (0,)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One method in one variant on one network. `changes` are fields of the recipe that differ from what `recipe` says, `width`
+    the channels of the first stage."""
+
+    method: str
+    variant: str
+    network: str
+    dataset: str
+    recipe: str
+    seed: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    width: int = 16
+    precision: str = "bf16-mixed"
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return run_name(self.method, self.network, self.dataset, self.recipe, self.variant, self.seed)
+
+    @property
+    def steps(self) -> Recipe:
+        """The recipe of everything in it that is trained from the beginning; UsageError for one that is not known."""
+        try:
+            recipe = KNOWN[self.recipe]
+        except KeyError:
+            raise UsageError(f"there is no recipe {self.recipe!r}: choose {', '.join(KNOWN)}") from None
+        return recipe.with_changes(objective="sampled", **self.changes)
+
+
+def variants(network: str) -> list[tuple[str, str]]:
+    """Method and variant, in order. Every method of `experiments.comparisons.methods` is among them."""
+    smaller = SMALLER.get(network, ("resnet8", "resnet14", f"{network}/2"))
+    return [
+        ("plain", "float32"),
+        ("quantized", "post-training"),
+        ("bit-planes", "8-of-2"),
+        ("elastic", "CoML-05"),
+        ("elastic", "BlockCoML-05"),
+        *(("alone", shape) for shape in smaller),
+        *(("pruned", share) for share in ("75", "50", "90")),
+        ("elastic", "learned"),
+        ("elastic", "balanced"),
+        *(("distilled", shape) for shape in smaller),
+        *(("low-rank", share) for share in ("50", "25")),
+        *(("exits", count) for count in ("2", "1", "4")),
+        ("student-first", "resnet8"),
+        *(("skipping", penalty) for penalty in ("1", "5")),
+    ]
+
+
+def catalogue(
+    network: str | None = None, dataset: str | None = None, recipe: str | None = None, seeds: Sequence[int] | None = None
+) -> list[Comparison]:
+    """Every comparison, in the order in which they are best done; with arguments, the same list for what they name."""
+    asked = any(value is not None for value in (network, dataset, recipe, seeds))
+    chosen = [(network or "resnet20", dataset or "cifar10", recipe or "brief", tuple(seeds or (0,)))] if asked else LISTED
+    found: dict[str, Comparison] = {}
+    for row in chosen:
+        for one in _of(*row):
+            found.setdefault(one.name, one)
+    return list(found.values())
+
+
+def by_name(list_of: Sequence[Comparison]) -> dict[str, Comparison]:
+    """The list by name."""
+    return {one.name: one for one in list_of}
+
+
+def _of(network: str, dataset: str, recipe: str, seeds: Sequence[int]) -> Iterator[Comparison]:
+    for seed in seeds:
+        for method, variant in variants(network):
+            yield Comparison(method, variant, network, dataset, recipe, seed)

@@ -1,0 +1,144 @@
+"""`python -m experiments comparisons …`: the list and the runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from accordion.cli import options
+from accordion.errors import AccordionError, TrainingError, UsageError
+from accordion.profiling.latency import machine_name
+from experiments import timing
+from experiments.comparisons import catalogue, listing, outcome
+from experiments.comparisons.catalogue import Comparison
+from experiments.comparisons.outcome import read_results
+
+__all__ = ["add_parsers"]
+
+LEAST_SECONDS = 60.0  # nothing is begun or gone on with for less
+
+
+def add_parsers(parser: argparse.ArgumentParser) -> None:
+    """`comparisons list` and `comparisons run`."""
+    commands = parser.add_subparsers(dest="what", metavar="COMMAND", required=True)
+    shown = commands.add_parser("list", help="all comparisons in order of value: done, to do, and their cost here")
+    shown.add_argument("--json", action="store_true", help="one JSON document")
+    shown.set_defaults(execute=_list)
+    run = commands.add_parser(
+        "run", help="do one, or go on with it; next: the first that is not done, and so on while there is time"
+    )
+    run.add_argument("name", metavar="NAME|next", help="a name of the list, or next")
+    run.add_argument("--max-time", type=options.seconds, metavar="TIME", help="stop with a checkpoint after this time (40min)")
+    run.add_argument("--only", metavar="TEXT", help="next: only those whose name contains this")
+    run.add_argument("--once", action="store_true", help="next: one, not the one after it")
+    run.add_argument("--accelerator", default="auto", help="Lightning Fabric's: cpu, cuda, … (auto)")
+    run.add_argument(
+        "--trial",
+        type=Path,
+        metavar="FOLDER",
+        help="one epoch on a few hundred pictures, everything into FOLDER: does it go through?",
+    )
+    run.set_defaults(execute=_run)
+    for one in (shown, run):
+        one.add_argument("--network", help="another list: for this network (resnet20)")
+        one.add_argument("--dataset", help="another list: on this data set (cifar10)")
+        one.add_argument("--recipe", help="another list: by this recipe (brief)")
+        one.add_argument("--seed", type=options.index, action="append", help="another list: with this seed; may be repeated (0)")
+        one.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="checkpoints and files (runs/experiments)")
+        one.add_argument("--data", type=Path, default=outcome.FOLDER, help="outcomes (experiments/data/comparisons)")
+
+
+def _asked(arguments: argparse.Namespace) -> list[Comparison]:
+    found = catalogue.catalogue(arguments.network, arguments.dataset, arguments.recipe, arguments.seed)
+    for one in found[:1]:
+        _ = one.steps  # an unknown recipe is said at once
+    return found
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    results = {found.name: found for found in read_results(arguments.data)}
+    rows, lines = listing.listing(_asked(arguments), results, timing.read_table(), machine_name(), arguments.runs)
+    print(json.dumps({"comparisons": rows}, indent=2) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    deadline = None if arguments.max_time is None else time.monotonic() + arguments.max_time
+    if arguments.trial is not None:
+        arguments.runs, arguments.data = arguments.trial / "runs", arguments.trial / "data"
+    if arguments.name == "next":
+        return _next(arguments, deadline)
+    known = catalogue.by_name(_asked(arguments))
+    if arguments.name not in known:
+        raise UsageError(f"there is no comparison {arguments.name!r}: python -m experiments comparisons list names them")
+    return 0 if _one(known[arguments.name], arguments, deadline) else 3
+
+
+def _next(arguments: argparse.Namespace, deadline: float | None) -> int:
+    """One after the other; what another process is at is left to it, what fails is said and left."""
+    from experiments.execute import BusyError
+
+    left: set[str] = set()
+    failed: AccordionError | None = None
+    while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
+        done = {path.stem for path in arguments.data.glob("*.json")} if arguments.trial is not None else set()
+        results = {} if arguments.trial is not None else {found.name: found for found in read_results(arguments.data)}
+        open_ones = [
+            one
+            for one in _asked(arguments)
+            if one.name not in left | done
+            and (arguments.only is None or arguments.only in one.name)
+            and listing.state_of(one, results, arguments.runs).open
+        ]
+        if not open_ones:
+            _say("nothing is left to do here" if not left else "nothing else is left to do here")
+            break
+        one = open_ones[0]
+        try:
+            _one(one, arguments, deadline)
+        except BusyError as error:
+            _say(str(error))
+            left.add(one.name)
+            continue
+        except TrainingError as error:
+            raise TrainingError(f"{one.name}: {error}") from error  # a signal: whoever sent it wants no other instead
+        except AccordionError as error:
+            _say(f"{one.name} failed: {error}")
+            failed = error
+            left.add(one.name)
+        if arguments.once:
+            break
+    return failed.exit_code if failed else 0
+
+
+def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None) -> bool:
+    from experiments.comparisons.execute import execute, shortened
+
+    _say(one.name)
+    dataset = None
+    if arguments.trial is not None:
+        one, dataset = shortened(one)
+    progress: Callable[[str], None] = lambda line: _say(f"  {line}")  # noqa: E731
+    found = execute(
+        one,
+        runs=arguments.runs,
+        data=arguments.data,
+        accelerator=arguments.accelerator,
+        deadline=deadline,
+        progress=progress,
+        dataset=dataset,
+    )
+    if found is None:
+        _say(f"{one.name}: the time is over; the same command goes on from here")
+        return False
+    for row in found.rows:
+        print(f"{found.name}: {row.label}: {row.bytes:,} bytes, test error {row.test.error:.2%}", flush=True)
+    return True
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

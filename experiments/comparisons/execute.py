@@ -1,0 +1,85 @@
+"""Does a comparison: trains what has to be trained (or goes on), writes the files, measures them, and leaves the outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from accordion.data import Dataset, Split, load
+from accordion.errors import UsageError
+from accordion.training.parallel import make_fabric
+from experiments.comparisons.catalogue import Comparison
+from experiments.comparisons.context import Context, OutOfTimeError
+from experiments.comparisons.methods import METHODS
+from experiments.comparisons.outcome import Result
+from experiments.execute import alone, commit_of_code, machine_of
+
+__all__ = ["TRIAL_PICTURES", "execute", "shortened"]
+
+TRIAL_PICTURES = 640
+
+
+def execute(
+    comparison: Comparison,
+    *,
+    runs: Path,
+    data: Path,
+    accelerator: str = "auto",
+    deadline: float | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    dataset: Dataset | None = None,
+) -> Result | None:
+    """Takes `comparison` as far as `deadline` (of `time.monotonic`) allows; None if it was not enough, and the next call goes on.
+
+    Checkpoints and files lie in `runs`/comparisons/NAME, the outcome in `data`/NAME.json. BusyError if another process is at it;
+    TrainingError if a signal stopped it; UsageError if it needs what is not there.
+    """
+    if comparison.method not in METHODS:
+        raise UsageError(f"there is no method {comparison.method!r}: {', '.join(METHODS)}")
+    recipe = comparison.steps
+    context = Context(comparison, dataset or load(comparison.dataset), runs, accelerator, deadline, progress)
+    with alone(context.folder):
+        try:
+            made = METHODS[comparison.method].execute(context)
+        except OutOfTimeError:
+            return None
+        device = str(make_fabric(accelerator, 1, comparison.precision).device)
+        settings = asdict(comparison) | {"changes": dict(comparison.changes), "steps": recipe.to_json()}
+        settings = json.loads(json.dumps(settings))  # as whoever reads the file sees them
+        result = Result(
+            name=comparison.name,
+            method=comparison.method,
+            variant=comparison.variant,
+            dataset=comparison.dataset,
+            network=comparison.network,
+            recipe=comparison.recipe,
+            seed=comparison.seed,
+            settings=settings,
+            training=made.training,
+            rows=made.rows,
+            notes=made.notes,
+            torch=torch.__version__,
+            onnxruntime=onnxruntime.__version__,
+            device=device,
+            machine=machine_of(device),
+            commit=commit_of_code(),
+        )
+        result.write(data)
+    return result
+
+
+def shortened(comparison: Comparison, pictures: int = TRIAL_PICTURES) -> tuple[Comparison, Dataset]:
+    """The same in one epoch on few pictures: to see that everything goes through, not to be reported."""
+    whole = load(comparison.dataset)
+    few = replace(whole, train=_some(whole.train, pictures), test=_some(whole.test, pictures))
+    return replace(comparison, changes={**comparison.changes, "epochs": 1, "batch": 64}), few
+
+
+def _some(split: Split, count: int) -> Split:
+    return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))

@@ -1,0 +1,222 @@
+"""Outcomes taken together: what a user of one method would choose among, by seed, and how that stands against the others.
+
+Where one of several is picked, the validation split picks and the test split is reported.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.comparisons.methods.elastic import ORDERS
+from experiments.comparisons.outcome import File, Result, Row
+from experiments.outcome import Outcome
+from experiments.series import Group, Spread
+from experiments.tables.markdown import blocks
+from experiments.zoo.record import CLEAN, VALIDATION, Evaluation
+
+__all__ = ["ABOVE", "Failure", "Family", "Verdict", "families", "float32_bytes", "judge", "levels", "of_outcomes", "of_packages"]
+
+ELASTIC, PLAIN = "elastic", "plain"
+LEAST_SHARE, POINTS = 0.02, 0.005
+"""The target: from 2 % of the float32 bytes on, within half a point."""
+
+ABOVE = (0.20, 0.10, 0.05, 0.01)
+"""Requirements for the tables: validation errors of at most so much more than the plain network's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """`rows` by seed, each sorted by bytes."""
+
+    group: Group
+    method: str
+    name: str
+    rows: Mapping[int, tuple[Row, ...]]
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is an elastic network."""
+        return self.method == ELASTIC
+
+    def best(self, seed: int, size: float) -> Row | None:
+        """The lowest validation error among what has at most so many bytes."""
+        fitting = [row for row in self.rows[seed] if row.bytes <= size]
+        return min(fitting, key=lambda row: row.validation.error, default=None)
+
+    def within(self, size: float) -> Spread | None:
+        """Test errors of the best with at most so many bytes, by seed; None if some seed has nothing so small."""
+        found = [self.best(seed, size) for seed in self.rows]
+        return Spread(tuple(row.test.error for row in found if row)) if all(found) else None
+
+    def reaching(self, seed: int, error: float) -> Row | None:
+        """The fewest bytes with a validation error of at most `error`; the fewest multiply-accumulates among equals."""
+        fitting = [row for row in self.rows[seed] if row.validation.error <= error]
+        return min(fitting, key=lambda row: (row.bytes, row.macs), default=None)
+
+    def path(self, wanted: Sequence[float | None]) -> list[float | None]:
+        """Mean bytes over the seeds for a device that starts with nothing and goes from one requirement to the next (validation
+        errors; None: nothing is required, so nothing is there); None where some seed can't meet one of the two."""
+        steps: list[float | None] = []
+        for before, after in zip([None, *wanted], wanted, strict=False):
+            costs = [self._change(seed, before, after) for seed in self.rows]
+            steps.append(statistics.fmean(cost for cost in costs if cost is not None) if None not in costs else None)
+        return steps
+
+    def _change(self, seed: int, before: float | None, after: float | None) -> float | None:
+        has = None if before is None else self.reaching(seed, before)
+        goes = None if after is None else self.reaching(seed, after)
+        if goes is None or (before is not None and has is None):
+            return None
+        return goes.missing(has)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Where a baseline is better by more than is allowed: sizes in bytes, and the largest distance with what it consists of."""
+
+    family: Family
+    sizes: tuple[float, float]
+    at: float
+    ours: Spread | None
+    theirs: Spread
+
+    @property
+    def gap(self) -> float:
+        """As a share of the pictures; infinite if there is nothing of ours."""
+        return math.inf if self.ours is None else self.ours.mean - self.theirs.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`chosen` is the compact package that is held against every baseline; `checked` how many sizes were looked at."""
+
+    chosen: Family | None
+    baselines: int
+    checked: int
+    failures: tuple[Failure, ...]
+
+
+def families(
+    results: Iterable[Result], outcomes: Iterable[Outcome] = (), packages: Iterable[Evaluation] = ()
+) -> dict[Group, list[Family]]:
+    """By what can share a picture. Elastic networks that only the experiments' own list or the zoo has measured stand beside the
+    comparisons as float32 packages or as the packages that they are."""
+    rows: dict[tuple[Group, str, str], dict[int, list[Row]]] = {}
+    for result in results:
+        group = Group(result.dataset, result.network, result.recipe)
+        for row in result.rows:
+            rows.setdefault((group, result.method, row.family), {}).setdefault(result.seed, []).append(row)
+    for extra in (of_outcomes(outcomes), of_packages(packages)):
+        for (group, name), by_seed in extra.items():
+            known = rows.setdefault((group, ELASTIC, name), {})
+            for seed, found in by_seed.items():
+                known.setdefault(seed, found)
+    made: dict[Group, list[Family]] = {}
+    for (group, method, name), by_seed in rows.items():
+        ordered = {seed: tuple(sorted(by_seed[seed], key=lambda row: (row.bytes, row.macs))) for seed in sorted(by_seed)}
+        made.setdefault(group, []).append(Family(group, method, name, ordered))
+    return {group: sorted(made[group], key=_place) for group in sorted(made)}
+
+
+def of_outcomes(outcomes: Iterable[Outcome]) -> dict[tuple[Group, str], dict[int, list[Row]]]:
+    """Float32 packages of the experiments' own list, by group and family, by seed."""
+    found: dict[tuple[Group, str], dict[int, list[Row]]] = {}
+    for outcome in outcomes:
+        if outcome.scheme not in ORDERS or outcome.experiment not in ("delivered", "figure4", "order"):
+            continue
+        group = Group(outcome.config.dataset, outcome.config.network, outcome.config.recipe.name)
+        name = f"Accordion, {ORDERS[outcome.scheme]}, float32"
+        files: tuple[File, ...] = ()
+        rows = []
+        for k, one in enumerate(outcome.configurations):
+            files += (_layers(outcome.name, k, one.package_bytes - sum(file.bytes for file in files)),)
+            label = f"{k}: {blocks(one.blocks_by_stage)} float32"
+            rows.append(Row(name, label, files, one.parameters, one.macs, one.test, one.validation))
+        found.setdefault((group, name), {}).setdefault(outcome.config.seed, rows)
+    return found
+
+
+def of_packages(packages: Iterable[Evaluation]) -> dict[tuple[Group, str], dict[int, list[Row]]]:
+    """Packages of the zoo, as they were tried from outside; all but those without counts on the validation split."""
+    found: dict[tuple[Group, str], dict[int, list[Row]]] = {}
+    for package in packages:
+        if any(CLEAN not in row.results or VALIDATION not in row.results for row in package.rows):
+            continue
+        group = Group(package.dataset, package.name.partition("-")[0], "zoo")
+        name = f"Accordion, zoo/{package.name}"
+        files: tuple[File, ...] = ()
+        rows = []
+        for one in package.rows:
+            files += (_layers(package.name, one.index, one.bytes - sum(file.bytes for file in files)),)
+            label = f"{one.index}: {blocks(one.blocks_by_stage)}"
+            rows.append(Row(name, label, files, 0, one.macs, one.results[CLEAN], one.results[VALIDATION]))
+        found[group, name] = {0: rows}
+    return found
+
+
+def _layers(name: str, index: int, size: int) -> File:
+    """What one configuration adds: its layers taken together, whose digests the data file does not hold."""
+    return File(f"layers of configuration {index}", size, f"{name}/{index}")
+
+
+def _place(family: Family) -> tuple[bool, bool, str]:
+    return family.method != PLAIN, not family.ours, family.name
+
+
+def float32_bytes(found: Sequence[Family]) -> float | None:
+    """What shares of bytes are shares of: the plain network's float32 files, mean over seeds; None if it has not run."""
+    plain = [rows[0].bytes for family in found if family.method == PLAIN for rows in family.rows.values()]
+    return statistics.fmean(plain) if plain else None
+
+
+def levels(found: Sequence[Family]) -> list[float] | None:
+    """The requirements of the tables, from easy to hard; None if the plain network has not run."""
+    plain = [rows[0].validation.error for family in found if family.method == PLAIN for rows in family.rows.values()]
+    return [statistics.fmean(plain) + above for above in ABOVE] if plain else None
+
+
+def judge(found: Sequence[Family]) -> Verdict | None:
+    """The target, held against the data: at every size from 2 % to 100 % of the float32 bytes, is the compact package's error at
+    most every baseline's, within half a point or the spread over seeds, whichever is more? None if the plain network has not run.
+
+    Errors of both sides change at sizes of their rows alone, so these sizes are all that has to be looked at. Of several compact
+    packages the one with the least validation error, mean over these sizes, stands for all.
+    """
+    whole = float32_bytes(found)
+    if whole is None:
+        return None
+    most = max(rows[0].bytes for family in found if family.method == PLAIN for rows in family.rows.values())
+    baselines = [family for family in found if not family.ours]
+    sizes = {LEAST_SHARE * whole} | {row.bytes for family in found for rows in family.rows.values() for row in rows}
+    looked = sorted(size for size in sizes if LEAST_SHARE * whole <= size <= most)
+    compact = [family for family in found if family.ours and family.name.endswith("compact")]
+    chosen = min(compact, key=lambda family: _validation(family, looked), default=None)
+    if chosen is None:
+        return Verdict(None, len(baselines), 0, ())
+    failures = [failure for family in baselines if (failure := _failure(chosen, family, looked))]
+    return Verdict(chosen, len(baselines), len(looked), tuple(sorted(failures, key=lambda failure: -failure.gap)))
+
+
+def _validation(family: Family, sizes: Sequence[float]) -> float:
+    """Mean over sizes and seeds; where there is nothing, everything is wrong."""
+    found = [family.best(seed, size) for seed in family.rows for size in sizes]
+    return statistics.fmean(1.0 if row is None else row.validation.error for row in found)
+
+
+def _failure(chosen: Family, baseline: Family, sizes: Sequence[float]) -> Failure | None:
+    failing: list[Failure] = []
+    for size in sizes:
+        theirs, ours = baseline.within(size), chosen.within(size)
+        if theirs is None:
+            continue
+        spread = 0.0 if ours is None else math.hypot(ours.sd or 0.0, theirs.sd or 0.0)
+        one = Failure(baseline, (size, size), size, ours, theirs)
+        if one.gap > max(POINTS, spread) + 1e-12:
+            failing.append(one)
+    if not failing:
+        return None
+    worst = max(failing, key=lambda failure: failure.gap)
+    return Failure(baseline, (failing[0].at, failing[-1].at), worst.at, worst.ours, worst.theirs)

@@ -1,0 +1,1 @@
+"""The pictures of docs/comparisons.md, each from the data files alone."""

@@ -1,0 +1,84 @@
+"""What methods share: real inputs, and from a plain module to measured rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from accordion.elastic import CifarResNet
+from accordion.profiling import count_macs, count_parameters
+from accordion.training import TrainingConfig, build_network
+from experiments.comparisons.context import Context
+from experiments.comparisons.files import FLOAT32, Piece, Shipped, count, encoded, folded, run, ship_one
+from experiments.comparisons.outcome import Row
+
+__all__ = ["channels", "encodings_of", "example", "fresh", "measured", "share_of"]
+
+
+def example(context: Context) -> Tensor:
+    """Two real pictures [2, c, h, w] in 0..1: what is exported is traced with them."""
+    return torch.from_numpy(context.dataset.train.x[:2]).float() / 255
+
+
+def fresh(config: TrainingConfig, context: Context) -> nn.Module:
+    """The untrained network that `config` names; the same for the same seed."""
+    torch.manual_seed(config.seed)
+    return build_network(config, context.dataset).module
+
+
+def measured(context: Context, shipped: Shipped, *, family: str, label: str, parameters: int, macs: float, needs: str = "") -> Row:
+    """A row for files that end in one graph from pictures to logits."""
+    _, validation = context.splits
+    test = context.dataset.test
+    row = Row(
+        family=family,
+        label=label,
+        files=shipped.files,
+        parameters=parameters,
+        macs=macs,
+        test=count(run(shipped, test), test),
+        validation=count(run(shipped, validation), validation),
+        needs=needs,
+    )
+    context.progress(f"{family}, {label}: {row.bytes:,} bytes, test error {row.test.error:.2%}")
+    return row
+
+
+def encodings_of(
+    context: Context, module: nn.Module, *, family: str, label: str, codecs: Sequence[str] = (FLOAT32, "int8"), needs: str = ""
+) -> list[Row]:
+    """One row for each codec of the same network."""
+    made = folded([Piece(module, example(context))])
+    macs, parameters = count_macs(module, example(context)[:1]), count_parameters(module)
+    return [
+        measured(
+            context,
+            ship_one(encoded(made, codec), folder_of(context, f"{label}-{codec}")),
+            family=family,
+            label=f"{label}, {codec}",
+            parameters=parameters,
+            macs=macs,
+            needs=needs,
+        )
+        for codec in codecs
+    ]
+
+
+def folder_of(context: Context, label: str) -> Path:
+    """Where the files of one form lie."""
+    return context.folder / "files" / "".join(letter if letter.isalnum() else "-" for letter in label)
+
+
+def channels(network: CifarResNet) -> tuple[int, int]:
+    """Of the pictures, and of the first stage."""
+    first = network.stem[0]
+    assert isinstance(first, nn.Conv2d)
+    return first.in_channels, first.out_channels
+
+
+def share_of(text: str) -> float:
+    """`75` → 0.75."""
+    return int(text) / 100

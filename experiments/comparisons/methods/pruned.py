@@ -1,0 +1,123 @@
+"""Magnitude pruning with further training: the smallest weights of all blocks become zero, and the others go on learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+
+from accordion.elastic import CifarResNet
+from accordion.packaging.codecs import Builder, Encoded, Part, Precision
+from accordion.packaging.codecs.interface import Weights
+from accordion.profiling import count_macs, count_parameters
+from experiments.comparisons.bases import plain
+from experiments.comparisons.context import Context, Made, Method
+from experiments.comparisons.files import FLOAT32, Piece, encoded, folded, ship_one
+from experiments.comparisons.fit import Moment, Task, fit, further
+from experiments.comparisons.methods.common import example, folder_of, measured, share_of
+
+__all__ = ["METHOD", "SparseFloat", "convolutions", "cut"]
+
+FLOAT, INT32 = int(onnx.TensorProto.FLOAT), int(onnx.TensorProto.INT32)
+NEEDS = "sparse kernels, to be faster too"
+RAMP, EVERY = 2 / 3, 20
+"""The share of the training over which pruning grows, and the steps between two looks at what is smallest."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseFloat:
+    """float32 weights without those that are zero, and a bit for each place that says whether something is there."""
+
+    name: str = "sparse float32"
+    joins: bool = True
+
+    def encode(self, weight: Weights, hessian: NDArray[np.float64] | None = None) -> Encoded:
+        """Nothing is lost."""
+        rows = weight.reshape(weight.shape[0], -1)
+        wide = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
+        present = wide != 0
+        bits = np.packbits(present, axis=1, bitorder="little")
+        return Encoded({"codes": Part(wide[present].astype(np.float32)), "present": Part(bits, "values")}, weight)
+
+    def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:
+        """The running count of bits is each weight's place among those that travelled; place 0 is a zero for all others."""
+        inner = int(np.prod(shape[1:], dtype=np.int64))
+        width = -(-inner // 8)
+        column = build.op("Reshape", parts["present"], build.numbers(-1, width, 1))
+        shifted = build.op("BitShift", column, build.tensor(np.arange(8, dtype=np.uint8)), direction="RIGHT")
+        bits = build.op("Mod", shifted, build.tensor(np.array(2, np.uint8)))
+        bits = build.op("Cast", build.op("Reshape", bits, build.numbers(-1)), to=INT32)
+        places = build.op("Mul", build.op("CumSum", bits, build.tensor(np.array(0, np.int64))), bits)
+        values = build.op("Concat", build.tensor(np.zeros(1, np.float32)), parts["codes"], axis=0)
+        dense = build.op("Reshape", build.op("Gather", values, places, axis=0), build.numbers(-1, 8 * width))
+        if inner % 8:
+            dense = build.op("Slice", dense, build.numbers(0), build.numbers(inner), build.numbers(1))
+        return build.op("Reshape", dense, build.numbers(-1, *shape[1:]))
+
+
+def convolutions(module: CifarResNet) -> list[nn.Conv2d]:
+    """Those of the blocks: the first and the last layer are few weights and decide much."""
+    return [
+        part for stage in (module.stage1, module.stage2, module.stage3) for part in stage.modules() if isinstance(part, nn.Conv2d)
+    ]
+
+
+def cut(parts: Sequence[nn.Conv2d], share: float) -> None:
+    """Prunes until `share` of all weights of `parts` together is gone, the smallest first; what is gone stays gone. The parts have
+    masks (`prune.identity`) beforehand."""
+    masks = [part.get_buffer("weight_mask") for part in parts]
+    total = sum(mask.numel() for mask in masks)
+    more = round(share * total) - sum(int((mask == 0).sum()) for mask in masks)
+    if more <= 0:
+        return
+    named = [(part, "weight") for part in parts]
+    sizes = {pair: (pair[0].get_parameter("weight_orig") * mask).detach() for pair, mask in zip(named, masks, strict=True)}
+    prune.global_unstructured(named, pruning_method=prune.L1Unstructured, importance_scores=sizes, amount=more)
+
+
+def execute(context: Context) -> Made:
+    base, share = plain(context), share_of(context.comparison.variant)
+    module = base.module
+    parts = convolutions(module)
+    for part in parts:
+        prune.identity(part, "weight")  # type: ignore[no-untyped-call]
+
+    def loss(x: torch.Tensor, y: torch.Tensor, moment: Moment) -> torch.Tensor:
+        return F.cross_entropy(module(x).float(), y)
+
+    def after(moment: Moment) -> None:
+        if moment.step % EVERY == 0:
+            cut(parts, share * (1 - (1 - min(1.0, moment.done / RAMP)) ** 3))
+
+    own = fit(Task(module, loss, after, channels_last=False), further(context.comparison.steps), context)
+    cut(parts, share)
+    for part in parts:
+        prune.remove(part, "weight")  # type: ignore[no-untyped-call]
+    rows = []
+    made = folded([Piece(module, example(context))])
+    left = count_parameters(module) - sum(int((part.weight == 0).sum()) for part in parts)
+    for codec, blocks in ((FLOAT32, Precision("sparse float32", (SparseFloat(),))), ("sparse8", None)):
+        label = f"{context.comparison.variant} % pruned, {'float32' if blocks else 'int8'}"
+        shipped = ship_one(encoded(made, codec, blocks=blocks), folder_of(context, label))
+        macs = count_macs(module, example(context)[:1])
+        rows.append(measured(context, shipped, family="pruned", label=label, parameters=left, macs=macs, needs=NEEDS))
+    return Made(base.under(own), tuple(rows))
+
+
+METHOD = Method(
+    "pruned",
+    "pruned by magnitude, with further training",
+    "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015; the gradual "
+    "schedule: Zhu, Gupta: To prune, or not to prune, 2017",
+    "the smallest weights of all blocks together; multiply-accumulates are those of dense kernels, as ONNX Runtime has no others",
+    NEEDS,
+    "nothing",
+    execute,
+)

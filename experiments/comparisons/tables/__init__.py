@@ -1,0 +1,1 @@
+"""The tables of docs/comparisons.md, each from the data files alone."""

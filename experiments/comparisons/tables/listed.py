@@ -1,0 +1,29 @@
+"""What of the list has run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.comparisons.catalogue import catalogue
+from experiments.comparisons.methods import METHODS
+from experiments.comparisons.outcome import Result
+from experiments.series import Group
+from experiments.tables.markdown import table
+
+__all__ = ["listed_lines"]
+
+
+def listed_lines(results: Sequence[Result]) -> list[str]:
+    """Comparisons done of those listed, by network and method."""
+    names = {result.name for result in results}
+    together: dict[tuple[Group, str], list[bool]] = {}
+    for one in catalogue():
+        together.setdefault((Group(one.dataset, one.network, one.recipe), one.method), []).append(one.name in names)
+    groups = sorted({group for group, _ in together})
+    rows = []
+    for method, about in METHODS.items():
+        cells = [together.get((group, method), []) for group in groups]
+        rows.append([about.title, *(f"{sum(cell)} of {len(cell)}" if any(cell) else "not run" for cell in cells)])
+    listed = [done for cell in together.values() for done in cell]
+    head = f"{sum(listed)} of {len(listed)} comparisons of the list are done."
+    return [head, "", *table(["", *(group.title for group in groups)], rows)]
