@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,16 +16,24 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from accordion.endpoint.catalog import RESCAN_S, Catalog
+from accordion.endpoint.clients import Clients
+from accordion.endpoint.gate import Gate, caller_of, permit
+from accordion.endpoint.limits import Limits
 from accordion.endpoint.load import Load
+from accordion.endpoint.logs import Form, RequestLines, configure
 from accordion.endpoint.metrics import CONTENT_TYPE, Measured, Metrics
 from accordion.endpoint.openapi import openapi
-from accordion.endpoint.planner import BODY_TIMEOUT_S, MAX_BODY_BYTES, Planner
+from accordion.endpoint.planner import Planner
 from accordion.endpoint.registry import Registry
 from accordion.endpoint.replies import json_reply, problem
 from accordion.endpoint.request_log import LOG_BYTES, RequestLog
+from accordion.endpoint.tokens import TokenFile
+from accordion.endpoint.transfers import Transfers
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
 __all__ = ["create_app"]
+
+LOG = logging.getLogger("accordion.endpoint")
 
 
 def create_app(
@@ -33,8 +42,10 @@ def create_app(
     default_throughput_bps: float = DEFAULT_THROUGHPUT_BPS,
     overhead: Overhead | None = None,
     capacity_bps: float | None = None,
-    max_plan_bytes: int = MAX_BODY_BYTES,
-    plan_timeout_s: float = BODY_TIMEOUT_S,
+    limits: Limits | None = None,
+    tokens: Path | str | None = None,
+    trusted_proxies: Sequence[str] = (),
+    log: Form | None = None,
     rescan_s: float = RESCAN_S,
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
@@ -46,32 +57,45 @@ def create_app(
         default_throughput_bps: what a plan assumes of the link, in bits/s, where the request says nothing.
         capacity_bps: what the endpoint's own line carries, in bits/s; near it, bytes are scarce (see `accordion.planning.choice`).
         overhead: round trips and bytes of a transfer beside manifest and layers; left out, the planner's own.
-        max_plan_bytes: how long a plan request may be.
-        plan_timeout_s: how long its body may take to arrive, in seconds.
+        limits: how much is done for whom; left out, the defaults of `Limits`.
+        tokens: a file that says who may do what; left out, everybody may do everything.
+        trusted_proxies: addresses and networks whose `X-Forwarded-For` is believed where clients are told apart.
+        log: sets this process's loggers up, and with "text" or "json" logs each request; left out, nothing is touched.
         rescan_s: how old the list of packages may be, in seconds, when an unknown name or the list is asked for.
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
 
     Raises:
-        UsageError: a directory is missing or holds no package, or two names are equal, or the log can't be a file.
-        StorageError: the log can't be written.
-        FormatError: not one package can be served.
+        UsageError: a directory is missing or holds no package, or two names are equal, or a file is missing or can't be one.
+        StorageError: the log can't be written, or the tokens can't be read.
+        FormatError: not one package can be served, or the tokens make no sense.
     """
+    limits = limits or Limits()
+    if log is not None:
+        configure(log)
+    token_file = None if tokens is None else TokenFile(Path(tokens), say=LOG.warning)
     catalog = Catalog(directories, rescan_s=rescan_s)
     metrics, load = Metrics(), Load(capacity_bps)
-    log = None
+    demand = None
     if request_log is not None:
-        log = RequestLog(Path(request_log), max_bytes=request_log_bytes, dropped=metrics.unlogged.inc)
+        demand = RequestLog(Path(request_log), max_bytes=request_log_bytes, dropped=metrics.unlogged.inc)
     planner = Planner(
         metrics,
         default_throughput_bps=default_throughput_bps,
         overhead=overhead or Overhead(),
         load=load,
-        max_body_bytes=max_plan_bytes,
-        body_timeout_s=plan_timeout_s,
-        log=log,
+        max_body_bytes=limits.body_bytes,
+        body_timeout_s=limits.body_s,
+        log=demand,
     )
-    registry = Registry(catalog, planner)
+    clients = Clients(
+        trusted_proxies,
+        requests_per_s=limits.requests_per_s,
+        burst=limits.burst,
+        transfers=limits.transfers,
+        client_transfers=limits.client_transfers,
+    )
+    registry = Registry(catalog, planner, Transfers(clients, limits, metrics), metrics, most_ranges=limits.ranges)
 
     def look() -> tuple[list[str], dict[str, str]]:
         catalog.refresh()
@@ -80,15 +104,19 @@ def create_app(
     async def healthz(request: Request) -> Response:
         _note(request, "healthz")
         names, problems = await asyncio.to_thread(look)
+        caller = caller_of(request.scope)
         value = {
             "status": "ok" if names else "empty",
             "packages": len(names),
-            "problems": [{"name": name, "problem": text} for name, text in sorted(problems.items())],
+            "problems": [{"name": name, "problem": text} for name, text in sorted(problems.items()) if caller.may("pull", name)],
         }
         return json_reply(value, status=200 if names else 503, headers={"Cache-Control": "no-store"})
 
     async def expose(request: Request) -> Response:
         _note(request, "metrics")
+        if (refusal := permit(request.scope, metrics, "metrics")) is not None:
+            return refusal
+        metrics.stale_tokens.set(int(token_file is not None and token_file.problem is not None))
         names, problems = await asyncio.to_thread(look)
         text = metrics.text(packages=len(names), problems=len(problems))
         return Response(text, 200, {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE})
@@ -100,8 +128,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        if log is not None:
-            await asyncio.to_thread(log.close)
+        if demand is not None:
+            await asyncio.to_thread(demand.close)
 
     app = Starlette(
         routes=[
@@ -115,7 +143,7 @@ def create_app(
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False
-    return Measured(app, metrics, load)
+    return Measured(Gate(app, metrics, clients, token_file), metrics, load, RequestLines() if log in ("text", "json") else None)
 
 
 def _note(request: Request, route: str) -> None:

@@ -13,10 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accordion.artifact.digest import is_digest
 from accordion.endpoint.catalog import Catalog
+from accordion.endpoint.gate import caller_of, permit
+from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.package import INDEX_MEDIA_TYPE, Snapshot
 from accordion.endpoint.planner import Planner
 from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
+from accordion.endpoint.transfers import Transfers
 
 __all__ = ["Registry"]
 
@@ -27,11 +30,14 @@ _READ = ("GET", "HEAD")
 
 
 class Registry:
-    """An ASGI application for the paths under /v2/."""
+    """An ASGI application for the paths under /v2/. Whoever asks gets as far as the caller's rights, which the gate has left."""
 
-    def __init__(self, catalog: Catalog, planner: Planner) -> None:
+    def __init__(self, catalog: Catalog, planner: Planner, transfers: Transfers, metrics: Metrics, *, most_ranges: int) -> None:
         self.catalog = catalog
         self.planner = planner
+        self.transfers = transfers
+        self.metrics = metrics
+        self.most_ranges = most_ranges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = parse_target(scope["path_params"].get("rest", ""))
@@ -49,6 +55,9 @@ class Registry:
             if target.kind in _OWN:
                 return problem(405, "method", detail, headers=headers)
             return oci_error(405, "UNSUPPORTED", detail, headers=headers)
+        right = "plan" if target.kind == "plan" else "pull"
+        if (refusal := permit(request.scope, self.metrics, right, target.name or None)) is not None:
+            return refusal
         if target.kind == "base":
             return json_reply({}, headers=_VERSION)
         if target.kind == "catalog":
@@ -57,6 +66,7 @@ class Registry:
         if snapshot is None:
             detail = "no package of this name is served here"
             return problem(404, "unknown", detail) if target.kind in _OWN else oci_error(404, "NAME_UNKNOWN", detail)
+        request.scope.get("accordion", {})["package"] = target.name
         if target.kind == "plan":
             return await self.planner.reply(target.name, snapshot, request)
         if target.kind == "tags":
@@ -76,7 +86,8 @@ class Registry:
         content = snapshot.blob(target.reference)
         if content is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
-        return ContentReply(content, _OCTETS, {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION})
+        headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
+        return self.transfers.watched(ContentReply(content, _OCTETS, headers, most_ranges=self.most_ranges))
 
     async def _manifest(self, reference: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
         if is_digest(reference) and not snapshot.knows(reference):
@@ -105,7 +116,8 @@ class Registry:
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
         if version is None:
             return problem(404, "unknown", "this package has no model version of this digest")
-        return ContentReply(version.stream, _OCTETS, {"Cache-Control": IMMUTABLE})
+        headers = {"Cache-Control": IMMUTABLE}
+        return self.transfers.watched(ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges))
 
     async def _referrers(self, digest: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
         manifests = await asyncio.to_thread(snapshot.referrers, digest)
@@ -118,7 +130,8 @@ class Registry:
 
     async def _catalog(self, request: HttpRequest) -> ASGIApp:
         await asyncio.to_thread(self.catalog.refresh)
-        names = await asyncio.to_thread(self.catalog.names)
+        caller = caller_of(request.scope)
+        names = [name for name in await asyncio.to_thread(self.catalog.names) if caller.may("pull", name)]
         return self._page(request, names, {}, "repositories", "/v2/_catalog")
 
     def _page(self, request: HttpRequest, items: Sequence[str], value: dict[str, Any], field: str, path: str) -> Response:

@@ -1,0 +1,59 @@
+"""How much the endpoint does for whom, in one value: every bound with its unit and the reason for its size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from accordion.endpoint.ranges import MOST_RANGES
+from accordion.errors import UsageError
+
+__all__ = ["UNBOUNDED", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: no such limit. What counts "for each client" counts by token where one is shown, else by address.
+
+    Raises:
+        UsageError: a value makes no sense.
+    """
+
+    requests_per_s: float | None = None
+    """Requests a second for each client. Off unless asked for: behind a proxy that is not named, everybody is one client."""
+    burst: int = 100
+    """Requests that a client may have saved up; a device needs four or five for a delivery."""
+    transfers: int | None = 1000
+    """Transfers at once, of all clients: each holds up to 256 KiB (see `content.BLOCK_BYTES`) and a descriptor."""
+    client_transfers: int | None = None
+    """Transfers at once for each client."""
+    min_rate_bps: float | None = 8_000.0
+    """A client that takes less than this is cut off: 1 kB a second is slower than the slowest cellular link for things."""
+    patience_s: float = 30.0
+    """How long a client may take nothing at all, so that a train may pass a tunnel."""
+    transfer_s: float | None = None
+    """Seconds that one transfer may take; what is left is fetched by the next request."""
+    body_bytes: int = 64 * 1024
+    """Bytes of a plan request; one has a few hundred."""
+    body_s: float = 10.0
+    """Seconds in which it must arrive."""
+    ranges: int = MOST_RANGES
+    """Ranges in one request; with more of them, the header is ignored and everything is sent."""
+    retry_s: int = 1
+    """Seconds after which who was refused is told to come back."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UsageError(f"the limit {field.name} is {value}: it must be more than nothing")
+
+    @property
+    def watches_transfers(self) -> bool:
+        """Whether bytes must pass through Python to be counted, where the server could send a file by itself."""
+        bounds = (self.transfers, self.client_transfers, self.min_rate_bps, self.transfer_s)
+        return any(bound is not None for bound in bounds)
+
+
+UNBOUNDED = Limits(transfers=None, min_rate_bps=None)
+"""For tests and for endpoints that stand behind something that keeps limits."""
