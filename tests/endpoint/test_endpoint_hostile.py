@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,8 @@ class Victim:
     def raw(self, data: bytes) -> bytes:
         """Everything that comes back until the endpoint closes the connection."""
         with self.connection() as made:
-            try:
+            with suppress(OSError):  # refused while it was sent; the answer may be there all the same
                 made.sendall(data)
-            except OSError:
-                pass  # refused while it was sent; the answer may be there all the same
             return everything(made)
 
     def alive(self) -> bool:

@@ -22,7 +22,7 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and a password (or access token); or a `token` that is sent as it is; or an `identity`, which buys tokens (OAuth 2)."""
+    """A user and a password (or access token); or a `token`, sent as it is; or an `identity`, which buys tokens (OAuth 2)."""
 
     VARIABLE: ClassVar[str] = "ACCORDION_REGISTRY_AUTH"
     TOKEN_VARIABLE: ClassVar[str] = "ACCORDION_TOKEN"

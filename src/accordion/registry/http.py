@@ -18,9 +18,8 @@ from accordion.errors import StorageError, TransferError, UsageError
 
 __all__ = ["CACERT_VARIABLE", "Http", "proxy_for", "trusted"]
 
-CACERT_VARIABLE = (
-    "ACCORDION_CACERT"  # more certificates to trust; SSL_CERT_FILE and SSL_CERT_DIR, instead of the system's, are OpenSSL's
-)
+# More certificates to trust. OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR, which stand instead of the system's.
+CACERT_VARIABLE = "ACCORDION_CACERT"
 CONNECT_S, SILENCE_S = 10.0, 60.0  # without an answer for so long, nobody is there
 MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 307, 308)  # 303 would turn what was sent into a GET; nobody in this protocol does that
@@ -55,17 +54,17 @@ class Http:
         data: Any = None,
         params: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request. Redirects are followed with what can be sent again (no stream), each by its own proxy; never from TLS into the
-        clear, and `Authorization` goes to nobody but the first.
+        """One request. Redirects are followed with what can be sent again (no stream), each by its own proxy.
+
+        Never from TLS into the clear, and `Authorization` goes to nobody but the first.
         """
         if self._session is None:
             raise RuntimeError("this session is not open")
         sent, first = dict(headers or {}), urlsplit(url)
         again = data is None or isinstance(data, (bytes, dict))
         for _ in range(MOST_REDIRECTS + 1):
-            proxy, auth = proxy_for(url)
             request = self._session.request(
-                method, url, headers=sent, data=data, params=params, proxy=proxy, proxy_auth=auth, allow_redirects=False
+                method, url, headers=sent, data=data, params=params, proxy=proxy_for(url), allow_redirects=False
             )
             async with request as answer:
                 location = answer.headers.get("Location") if answer.status in _REDIRECTS and again else None
@@ -95,7 +94,7 @@ def trusted(cacert: Path) -> ssl.SSLContext:
     return context
 
 
-def proxy_for(url: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+def proxy_for(url: str) -> URL | None:
     """What HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY (in either case) say of this URL; UsageError for what can't be one.
 
     HTTP_PROXY in capitals is not heeded where REQUEST_METHOD says that a web server set it from a stranger's header.
@@ -104,13 +103,12 @@ def proxy_for(url: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
     found = urllib.request.getproxies_environment()
     text = found.get(parts.scheme) or found.get("all")
     if not text or urllib.request.proxy_bypass_environment(parts.netloc.rpartition("@")[2], found):
-        return None, None
+        return None
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         if proxy.scheme not in ("http", "https") or not proxy.host:
             raise ValueError("its scheme is not http or https")
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return proxy.with_user(None), auth
+        return proxy
     except ValueError as error:
         name = f"{parts.scheme.upper()}_PROXY"
         raise UsageError(f"{name} (or ALL_PROXY) names no proxy that can be used: {error}") from error
