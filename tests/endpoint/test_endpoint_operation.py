@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -89,6 +90,7 @@ def test_tls_and_tokens_from_end_to_end(
     with serving(tmp_path / "log", GOLDEN / "precision", GOLDEN / "trees", "--tokens", tokens, "--log", "json", *tls) as running:
         url = running.url
         assert url.startswith("https://127.0.0.1:")
+        silent = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=WAIT_S)
         assert main(["fetch", f"{url}/precision", "-o", str(model)]) == 1
         assert "not trusted" in capsys.readouterr().err
         how = ["--cacert", str(pair.authority)]
@@ -113,6 +115,8 @@ def test_tls_and_tokens_from_end_to_end(
         assert "not valid" in capsys.readouterr().err
         with pytest.raises(httpx.TransportError):
             httpx.get(url.replace("https:", "http:") + "/healthz")
+        with silent:
+            assert silent.recv(1) == b""  # it never began to agree on TLS
         secret = (tmp_path / "token").read_text().strip()
         assert secret not in running.log.read_text()
         assert {line["status"] for line in running.lines() if line["event"] == "request"} >= {200, 401, 403}
@@ -164,11 +168,11 @@ def test_a_stop_does_not_wait_longer_than_its_grace(large: Any, tmp_path: Path) 
     with (
         serving(tmp_path / "log", large.path, "--grace", "1s") as running,
         httpx.Client(base_url=running.url, timeout=WAIT_S) as client,
+        client.stream("GET", path) as reply,
     ):
-        with client.stream("GET", path) as reply:
-            next(reply.iter_bytes(65536))
-            running.process.send_signal(signal.SIGTERM)
-            assert running.process.wait(WAIT_S) == 0  # though this client never reads on
+        next(reply.iter_bytes(65536))
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(WAIT_S) == 0  # though this client never reads on
 
 
 def answers(url: str) -> bool:

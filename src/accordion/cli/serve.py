@@ -23,12 +23,21 @@ def add(commands: Any) -> argparse.ArgumentParser:
         description="Serves packages until it is told to stop (Ctrl-C). A package has its directory's own name, or its path "
         "below a DIR that holds several.",
     )
-    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a package, or a folder that holds packages")
+    parser.add_argument(
+        "directories",
+        nargs="+",
+        type=lambda text: text if "://" in text else Path(text),
+        metavar="DIR|URL/NAME[:TAG]",
+        help="a package, a folder that holds packages, or a package in a registry",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen at, 0 for any free one (8080)")
     parser.add_argument("--workers", type=options.count, default=1, help="processes (1)")
     parser.add_argument(
         "--capacity", type=options.bits_per_second, metavar="RATE", help="what the line carries: near it, plans save bytes (1Gbps)"
+    )
+    parser.add_argument(
+        "--registry-refresh", type=options.seconds, metavar="TIME", help="how old what is known of a registry may be (30s)"
     )
     parser.add_argument(
         "--request-log", type=Path, metavar="FILE", help="append each plan request, with nothing that identifies a device"
@@ -37,6 +46,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--request-log-size", type=options.data, metavar="SIZE", help="how long that file may become; one older is kept (64MiB)"
     )
     parser.add_argument("--log", choices=("none", "text", "json"), default="none", help="a line a request on standard error (none)")
+    parser.add_argument("--trace", action="store_true", help="a span a request to OTEL_EXPORTER_OTLP_ENDPOINT (off)")
     parser.add_argument("--grace", type=options.seconds, metavar="TIME", help="to end transfers in, when told to stop (30s)")
     _add_access(parser)
     _add_limits(parser)
@@ -97,6 +107,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with extra("endpoint"):
         from accordion.endpoint import serve
         from accordion.endpoint.limits import Limits
+        from accordion.endpoint.remote import REFRESH_S
         from accordion.endpoint.request_log import LOG_BYTES
         from accordion.endpoint.server import GRACE_S, Front
 
@@ -116,8 +127,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         front=Front(certificate=arguments.tls_cert, key=arguments.tls_key, **_given(arguments, Front)),
         limits=Limits(**_given(arguments, Limits)),
         log=arguments.log,
+        trace=arguments.trace,
         tokens=arguments.tokens,
         trusted_proxies=arguments.trusted_proxy,
+        registry_refresh_s=arguments.registry_refresh or REFRESH_S,
         request_log=arguments.request_log,
         request_log_bytes=arguments.request_log_size or LOG_BYTES,
     )

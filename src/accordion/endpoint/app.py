@@ -25,9 +25,11 @@ from accordion.endpoint.metrics import CONTENT_TYPE, Measured, Metrics
 from accordion.endpoint.openapi import openapi
 from accordion.endpoint.planner import Planner
 from accordion.endpoint.registry import Registry
-from accordion.endpoint.replies import json_reply, problem
+from accordion.endpoint.remote import REFRESH_S
+from accordion.endpoint.replies import json_reply, oci_error, problem
 from accordion.endpoint.request_log import LOG_BYTES, RequestLog
 from accordion.endpoint.tokens import TokenFile
+from accordion.endpoint.tracing import Traced, exporting_tracer
 from accordion.endpoint.transfers import Transfers
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
@@ -46,14 +48,16 @@ def create_app(
     tokens: Path | str | None = None,
     trusted_proxies: Sequence[str] = (),
     log: Form | None = None,
+    trace: bool = False,
     rescan_s: float = RESCAN_S,
+    registry_refresh_s: float = REFRESH_S,
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
 ) -> ASGIApp:
     """An application over the packages in `directories`; any ASGI server can run it.
 
     Args:
-        directories: packages, or folders that hold packages.
+        directories: packages, folders that hold packages, and addresses of packages in registries (texts with `://`).
         default_throughput_bps: what a plan assumes of the link, in bits/s, where the request says nothing.
         capacity_bps: what the endpoint's own line carries, in bits/s; near it, bytes are scarce (see `accordion.planning.choice`).
         overhead: round trips and bytes of a transfer beside manifest and layers; left out, the planner's own.
@@ -61,7 +65,9 @@ def create_app(
         tokens: a file that says who may do what; left out, everybody may do everything.
         trusted_proxies: addresses and networks whose `X-Forwarded-For` is believed where clients are told apart.
         log: sets this process's loggers up, and with "text" or "json" logs each request; left out, nothing is touched.
+        trace: sends a span for each request to where OpenTelemetry's variables say.
         rescan_s: how old the list of packages may be, in seconds, when an unknown name or the list is asked for.
+        registry_refresh_s: the same for the tags of a package in a registry.
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
 
@@ -74,7 +80,7 @@ def create_app(
     if log is not None:
         configure(log)
     token_file = None if tokens is None else TokenFile(Path(tokens), say=LOG.warning)
-    catalog = Catalog(directories, rescan_s=rescan_s)
+    catalog = Catalog(directories, rescan_s=rescan_s, refresh_s=registry_refresh_s)
     metrics, load = Metrics(), Load(capacity_bps)
     demand = None
     if request_log is not None:
@@ -143,7 +149,10 @@ def create_app(
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False
-    return Measured(Gate(app, metrics, clients, token_file), metrics, load, RequestLines() if log in ("text", "json") else None)
+    inside: ASGIApp = Gate(app, metrics, clients, token_file)
+    if trace:
+        inside = Traced(inside, exporting_tracer())
+    return Measured(inside, metrics, load, RequestLines() if log in ("text", "json") else None)
 
 
 def _note(request: Request, route: str) -> None:
@@ -154,6 +163,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = {404: "unknown", 405: "method"}.get(error.status_code, "invalid")
     detail = "there is nothing at this path" if error.status_code == 404 else error.detail
+    if error.status_code == 404 and request.scope["path"].startswith("/v2/"):  # with an end of a line in it, which no route takes
+        return oci_error(404, "NAME_UNKNOWN", detail)
     return problem(error.status_code, kind, detail, headers=error.headers)
 
 

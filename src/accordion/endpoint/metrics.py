@@ -16,7 +16,7 @@ __all__ = ["CONTENT_TYPE", "Measured", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REFUSALS = ("rate", "transfers", "client_transfers", "unauthenticated", "forbidden")
-CUTS = ("slow", "time")
+CUTS = ("slow", "time", "source")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -48,7 +48,10 @@ class Metrics:
         )
         self.transfers = Gauge("accordion_transfers_underway", "Blobs and streams being sent.", registry=self.registry)
         self.cut = Counter(
-            "accordion_transfers_cut", "Transfers cut off: too slow, or too long.", ["reason"], registry=self.registry
+            "accordion_transfers_cut",
+            "Transfers cut off, by reason.",
+            ["reason"],
+            registry=self.registry,
         )
         self.stale_tokens = Gauge(
             "accordion_tokens_unreadable", "1 if the file of tokens can't be read any more.", registry=self.registry

@@ -15,10 +15,11 @@ from accordion.artifact.digest import is_digest
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.gate import caller_of, permit
 from accordion.endpoint.metrics import Metrics
-from accordion.endpoint.package import INDEX_MEDIA_TYPE, Snapshot
+from accordion.endpoint.package import INDEX_MEDIA_TYPE
 from accordion.endpoint.planner import Planner
 from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
+from accordion.endpoint.served import Served
 from accordion.endpoint.transfers import Transfers
 
 __all__ = ["Registry"]
@@ -73,7 +74,7 @@ class Registry:
             return self._page(request, sorted(snapshot.tags), {"name": target.name}, "tags", f"/v2/{target.name}/tags/list")
         return await self._by_reference(target, snapshot, request)
 
-    async def _by_reference(self, target: Target, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+    async def _by_reference(self, target: Target, snapshot: Served, request: HttpRequest) -> ASGIApp:
         if target.kind == "manifest":
             return await self._manifest(target.reference, snapshot, request)
         if not is_digest(target.reference):
@@ -89,7 +90,7 @@ class Registry:
         headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
         return self.transfers.watched(ContentReply(content, _OCTETS, headers, most_ranges=self.most_ranges))
 
-    async def _manifest(self, reference: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+    async def _manifest(self, reference: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         if is_digest(reference) and not snapshot.knows(reference):
             document = await asyncio.to_thread(snapshot.document, reference)
         else:
@@ -112,14 +113,14 @@ class Registry:
             return Response(None, 304, headers)
         return Response(body, 200, headers, document.media_type)
 
-    async def _stream(self, digest: str, snapshot: Snapshot) -> ASGIApp:
+    async def _stream(self, digest: str, snapshot: Served) -> ASGIApp:
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
         if version is None:
             return problem(404, "unknown", "this package has no model version of this digest")
         headers = {"Cache-Control": IMMUTABLE}
         return self.transfers.watched(ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges))
 
-    async def _referrers(self, digest: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+    async def _referrers(self, digest: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         manifests = await asyncio.to_thread(snapshot.referrers, digest)
         headers = dict(_VERSION)
         if (wanted := request.query_params.get("artifactType")) is not None:

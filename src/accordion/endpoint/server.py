@@ -28,6 +28,7 @@ from accordion.endpoint.logs import Form, server_config
 from accordion.endpoint.request_log import check as check_log
 from accordion.endpoint.tls import check_pair
 from accordion.endpoint.tokens import TokenFile
+from accordion.endpoint.tracing import exporting_tracer
 from accordion.errors import AccordionError, UsageError
 
 __all__ = ["Front", "serve"]
@@ -85,7 +86,7 @@ def serve(
     one finishes what it has under way.
 
     Args:
-        directories: packages, or folders that hold packages.
+        directories: packages, folders that hold packages, and addresses of packages in registries (texts with `://`).
         host: the address or name to listen at.
         port: the port, 0 for any free one.
         workers: processes; each counts its own metrics.
@@ -119,6 +120,8 @@ def serve(
     Proxies(how.get("trusted_proxies", ()))
     if (demand := how.get("request_log")) is not None:
         check_log(Path(demand))
+    if how.get("trace"):
+        exporting_tracer()
     if (tokens := how.get("tokens")) is not None:
         TokenFile(Path(tokens))
     if front.certificate is not None and front.key is not None:

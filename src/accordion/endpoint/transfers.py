@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,8 +11,11 @@ from accordion.endpoint.clients import Clients
 from accordion.endpoint.gate import caller_of, refuse
 from accordion.endpoint.limits import Limits
 from accordion.endpoint.metrics import Metrics
+from accordion.errors import StorageError, TransferError
 
 __all__ = ["Transfers"]
+
+LOG = logging.getLogger("accordion.endpoint")
 
 _FULL = {
     "transfers": (503, "busy", "as many transfers are under way as this endpoint carries; come back a little later"),
@@ -84,8 +88,11 @@ class Transfers:
             if not whole.expired():
                 raise
             reason = "time"
+        except (StorageError, TransferError) as error:  # the disk, or the registry behind this endpoint
+            LOG.warning("a transfer was cut off: %s", error)
+            reason = "source"
         self._metrics.cut.labels(reason).inc()
         scope.get("accordion", {})["cut"] = reason
         if not started:
-            detail = f"this did not begin within the {limits.transfer_s:g} s that a transfer may take"
+            detail = "the bytes can't be had at the moment; come back a little later"
             await refuse(503, "busy", detail, headers={"Retry-After": str(limits.retry_s)})(scope, receive, send)

@@ -176,12 +176,16 @@ class RegistryClient:
 
         return all_pieces()
 
-    async def blob_range(self, descriptor: Descriptor, start: int) -> AsyncIterator[bytes]:
-        """A blob's bytes from `start` on, as they arrive and unchecked; TransferError unless all of them come."""
-        if start >= descriptor.size:
+    async def blob_range(self, descriptor: Descriptor, start: int, end: int | None = None) -> AsyncIterator[bytes]:
+        """A blob's bytes from `start` to `end` (inclusive; left out: the last), as they arrive and unchecked.
+
+        TransferError unless all of them come.
+        """
+        end = descriptor.size - 1 if end is None else end
+        if start > end:
             return
         found = False
-        async for piece in self._range(f"blobs/{descriptor.digest}", start, descriptor.size - 1):
+        async for piece in self._range(f"blobs/{descriptor.digest}", start, end):
             found = True
             yield piece
         if not found:
