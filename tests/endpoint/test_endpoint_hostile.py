@@ -71,8 +71,9 @@ def status(answer: bytes) -> int:
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     """One endpoint for all attacks."""
+    from small_packages import add_version  # type: ignore[import-not-found]
+
     from accordion.artifact.layout import Layout
-    from conftest import add_version  # type: ignore[import-not-found]
 
     root = tmp_path_factory.mktemp("hostile")
     (root / "packages").mkdir()

@@ -15,12 +15,12 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from small_packages import add_version, segment  # type: ignore[import-not-found]
 
 from accordion.artifact.layout import Layout
 from accordion.endpoint import create_app
 from accordion.endpoint.limits import Limits
 from accordion.endpoint.openapi import openapi
-from conftest import add_version, segment  # type: ignore[import-not-found]
 
 CHECKS = [
     not_a_server_error,

@@ -233,8 +233,9 @@ def started(url: str) -> float:
 
 def test_a_version_that_is_published_while_another_is_sent(large: Any, tmp_path: Path) -> None:
     """No signal is needed: the index is replaced, the next plan is for the new version, and the old one is sent to its end."""
+    from small_packages import add_version  # type: ignore[import-not-found]
+
     from accordion.artifact.layout import Layout
-    from conftest import add_version  # type: ignore[import-not-found]
 
     path = f"/v2/large/_accordion/stream/{large.manifest.digest}"
     with serving(tmp_path / "log", large.path) as running, httpx.Client(base_url=running.url, timeout=WAIT_S) as client:

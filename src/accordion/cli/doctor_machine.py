@@ -27,7 +27,7 @@ _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*\(?([^;)]*)\)?\
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
-def check_python(found: Sequence[int] = sys.version_info) -> Finding:
+def check_python(found: Sequence[int] = tuple(sys.version_info[:3])) -> Finding:
     """Whether Python is new enough."""
     text = ".".join(map(str, found[:3]))
     if tuple(found[:2]) < LEAST_PYTHON:

@@ -35,8 +35,9 @@ class Traced:
         carried = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CONTEXT}
         parent = TraceContextTextMapPropagator().extract(carried)
         # A failure's text may hold anything, so it stays out.
-        quiet = {"record_exception": False, "set_status_on_exception": False}
-        with self._tracer.start_as_current_span("request", context=parent, kind=SpanKind.SERVER, **quiet) as span:
+        with self._tracer.start_as_current_span(
+            "request", context=parent, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ) as span:
             status, count = 0, 0
 
             async def noting(message: Message) -> None:

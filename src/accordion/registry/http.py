@@ -100,9 +100,9 @@ def proxy_for(url: str) -> URL | None:
     HTTP_PROXY in capitals is not heeded where REQUEST_METHOD says that a web server set it from a stranger's header.
     """
     parts = urlsplit(url)
-    found = urllib.request.getproxies_environment()
+    found = urllib.request.getproxies()
     text = found.get(parts.scheme) or found.get("all")
-    if not text or urllib.request.proxy_bypass_environment(parts.netloc.rpartition("@")[2], found):
+    if not text or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
