@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -109,6 +110,14 @@ def test_tls_and_tokens_from_end_to_end(
         entry = {"username": "anyone", "password": (tmp_path / "token").read_text().strip()}
         (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": {url.removeprefix("https://"): entry}}))
         assert main(["fetch", f"{url}/precision", "-o", str(tmp_path / "third"), *how[:2]]) == 0
+        if (program := shutil.which("skopeo")) is not None:
+            source = f"docker://{url.removeprefix('https://')}/precision:latest"
+            copying = [program, "copy", "--src-tls-verify=false", "--src-creds", f"anyone:{entry['password']}", source]
+            done = subprocess.run(
+                [*copying, f"oci:{tmp_path}/copy:latest"], capture_output=True, text=True, timeout=WAIT_S, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert main(["verify", str(tmp_path / "copy")]) == 0
         # revoked while it runs
         assert main(["token", "phones", "--file", str(tokens), "--remove"]) == 0
         wait_for(lambda: main(["show", f"{url}/precision", *how]) == 1)

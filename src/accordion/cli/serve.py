@@ -85,7 +85,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="who takes less is cut off (8kbps)",
     )
-    group.add_argument("--patience", dest="patience_s", type=options.seconds, metavar="TIME", help="to take nothing at all (30s)")
+    group.add_argument(
+        "--patience",
+        dest="patience_s",
+        type=options.seconds,
+        metavar="TIME",
+        help="that each block gets, however high the rate (30s)",
+    )
     limit = options.or_none(options.seconds)
     group.add_argument("--transfer-time", dest="transfer_s", type=limit, metavar="TIME", help="for one transfer (none)")
     group.add_argument("--ranges", type=options.count, metavar="N", help="ranges in one request (512)")

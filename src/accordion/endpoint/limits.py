@@ -28,9 +28,11 @@ class Limits:
     client_transfers: int | None = None
     """Transfers at once for each client."""
     min_rate_bps: float | None = 8_000.0
-    """A client that takes less than this is cut off: 1 kB a second is slower than the slowest cellular link for things."""
+    """A client that takes less than this is cut off: 1 kB a second is slower than the slowest cellular link for things.
+
+    It is looked at block by block (256 KiB at most): this rate gives a whole block 262 s."""
     patience_s: float = 30.0
-    """How long a client may take nothing at all, so that a train may pass a tunnel."""
+    """How long any block may take, however high the rate: a train may pass a tunnel."""
     transfer_s: float | None = None
     """Seconds that one transfer may take; what is left is fetched by the next request."""
     body_bytes: int = 64 * 1024
