@@ -79,6 +79,11 @@ DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "demand-matched": ("right-to-left", "experiments/policies/demand-matched.json", {}),
     "guarantee": ("right-to-left", "guarantee:experiments/policies/guarantee.json", {}),
     "learned": (str(ORDERS / "resnet20-cifar10.json"), "uniform", {"objective": "sandwich", "distill": 0.5}),
+    "balanced": (
+        str(ORDERS / "resnet20-even.json"),
+        "uniform",
+        {"objective": "sandwich", "distill": 0.5, "balance": 2.0, "norms": "configuration"},
+    ),
 }
 """What is compared by what it delivers: order, policy, changes of the recipe `brief`."""
 

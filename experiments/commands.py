@@ -83,6 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
     figures.add_argument("-o", "--out", type=Path, help="where to draw (docs/evidence)")
     figures.set_defaults(execute=_figures)
+    policies = commands.add_parser("policies", help="make the policies that runs of the list train by, from traces and outcomes")
+    policies.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
+    policies.set_defaults(execute=_policies)
+    encoded = commands.add_parser("encode", help="package finished runs for the comparison of delivered accuracy (minutes)")
+    _folders(encoded)
+    encoded.set_defaults(execute=_encode)
+    delivered = commands.add_parser("delivered", help="what every way of sending delivers in time over the measured traces")
+    delivered.add_argument("--traces", type=Path, help="the traces (../shared/data/traces)")
+    delivered.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
+    delivered.set_defaults(execute=_delivered)
     zoo = commands.add_parser("zoo", help="try a package in plain ONNX Runtime: clean, purged and corrupted test pictures")
     zoo.add_argument("package", type=Path, metavar="PACKAGE")
     zoo.add_argument("--tag", help="which version (the first)")
@@ -223,6 +233,31 @@ def _figures(arguments: argparse.Namespace) -> int:
 
     for path in draw_all(arguments.data, arguments.out or FIGURES):
         print(f"drew {path}")
+    return 0
+
+
+def _policies(arguments: argparse.Namespace) -> int:
+    from experiments.delivery.policies import write_policies
+
+    for path in write_policies(outcome.read_all(arguments.data)):
+        print(f"wrote {path}")
+    return 0
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    from experiments.delivery.make import encode_all
+
+    for line in encode_all(outcome.read_all(arguments.data), arguments.runs, arguments.data, _say):
+        _say(line)
+    return 0
+
+
+def _delivered(arguments: argparse.Namespace) -> int:
+    from experiments.delivery.cases import TRACES
+    from experiments.delivery.make import make
+
+    path = make(outcome.read_all(arguments.data), arguments.traces or TRACES, arguments.data, _say)
+    print(f"wrote {path}")
     return 0
 
 

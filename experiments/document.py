@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError
 from experiments import catalogue, outcome
+from experiments.delivery.make import GUARANTEES, read_guarantees
+from experiments.delivery.simulate import FILE, Row, read_rows
 from experiments.outcome import Outcome, read_all
 from experiments.series import collect
-from experiments.tables import ablations, claims, figure4, runs, targets, tax, training, zoo
+from experiments.tables import ablations, claims, delivered, figure4, runs, targets, tax, training, zoo
 from experiments.zoo.record import Evaluation, read_evaluations
 
 __all__ = ["EVIDENCE", "FIGURES", "current", "fill", "read", "tables", "update"]
@@ -22,7 +25,12 @@ FIGURES = EVIDENCE.with_suffix("")
 _MARKED = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 
 
-def tables(outcomes: Sequence[Outcome], evaluations: Sequence[Evaluation]) -> dict[str, list[str]]:
+def tables(
+    outcomes: Sequence[Outcome],
+    evaluations: Sequence[Evaluation],
+    rows: Sequence[Row] = (),
+    guarantees: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, list[str]]:
     """Every table by the name that its mark has in the document."""
     series = collect(outcomes)
     return {
@@ -33,6 +41,9 @@ def tables(outcomes: Sequence[Outcome], evaluations: Sequence[Evaluation]) -> di
         "ablations": ablations.lines(series),
         "time": training.time_lines(series),
         "convergence": training.convergence_lines(series),
+        "delivered-targets": delivered.target_lines(rows),
+        "delivered": delivered.lines(rows),
+        "guarantees": delivered.guarantee_lines(guarantees or {}),
         "zoo": zoo.lines(evaluations),
         "runs": runs.lines(catalogue.catalogue(), outcomes),
     }
@@ -64,7 +75,9 @@ def read(path: Path = EVIDENCE) -> str:
 
 def current(data: Path = outcome.DATA, path: Path = EVIDENCE) -> str:
     """The document as the data files give it."""
-    return fill(read(path), tables(read_all(data), read_evaluations(data / "zoo")))
+    rows = read_rows(data / FILE.parent.name / FILE.name)
+    guarantees = read_guarantees(data / GUARANTEES.name)
+    return fill(read(path), tables(read_all(data), read_evaluations(data / "zoo"), rows, guarantees))
 
 
 def update(path: Path = EVIDENCE, data: Path = outcome.DATA) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from experiments import outcome
 from experiments.changes import effects
+from experiments.delivery.simulate import FILE, read_rows
 from experiments.document import FIGURES
-from experiments.figures import ablations, curves, figure4, tax
+from experiments.figures import ablations, curves, delivered, figure4, tax
 from experiments.series import collect, groups
 
 __all__ = ["draw_all"]
@@ -22,4 +23,5 @@ def draw_all(data: Path = outcome.DATA, folder: Path = FIGURES) -> list[Path]:
         drawn += curves.draw(group, members, folder)
         drawn += tax.draw(group, members, series, folder) or ()
     drawn += ablations.draw(effects(series), folder) or ()
+    drawn += delivered.draw(read_rows(data / FILE.parent.name / FILE.name), folder) or ()
     return drawn

@@ -16,16 +16,18 @@ T = TypeVar("T")
 _MODE = 0o644  # before the umask, as if the file had been opened plainly; temporary files are 0600
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write `data` to `path`, replacing what is there in one step. The folder must exist.
+
+    Without `sync` that holds when the process is killed, but not when the power is cut: for content that is checked before use.
 
     Raises:
         StorageError: the disk is full, read-only or not permitted; what was there is untouched.
     """
-    write_named_by_content(path.parent, [data], lambda: path)
+    write_named_by_content(path.parent, [data], lambda: path, sync=sync)
 
 
-def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable[[], Path]) -> Path:
+def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable[[], Path], *, sync: bool = True) -> Path:
     """Write chunks to a temporary file in `folder`, then move it to what `name()` says once all are written.
 
     Raises:
@@ -38,7 +40,8 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
                 for chunk in chunks:
                     stream.write(chunk)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if sync:
+                    os.fsync(stream.fileno())
             os.chmod(temporary, _MODE & ~_umask())  # noqa: PTH101
             path = name()
             os.replace(temporary, path)  # noqa: PTH105

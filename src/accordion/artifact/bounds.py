@@ -31,7 +31,7 @@ from accordion.errors import FormatError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Bounds", "Declared", "Value", "bits_of", "check_bounds"]
+__all__ = ["Bounds", "Declared", "Inferred", "Value", "bits_of", "check_bounds"]
 
 PARAMETERS = 64  # for a byte delivered: one bit and a mask's bit each make 4, factors of a low rank a few dozen
 REBUILT_BYTES = 160  # a parameter: some twenty steps of 4 to 8 bytes each
@@ -45,6 +45,10 @@ WIDER = 16
 WIDER_BYTES = 2**34
 KNOWN = 4096  # elements of whole numbers that are followed: shapes, axes, paddings
 FEW_OUTPUTS = 4096  # values that an `ai.onnx.ml` operator gives for one input, as far as shapes don't say
+MOST_INFERRED = 1024  # different nodes whose shapes are remembered from one graph to the next
+
+Inferred = dict[object, tuple[tuple[int, tuple[int, ...]], ...]]
+"""Types and shapes of a node's outputs by everything that they follow from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +98,21 @@ def bits_of(kind: int) -> int:
     return _bits().get(kind, 0)
 
 
-def check_bounds(model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str) -> Bounds:
+def check_bounds(
+    model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str, inferred: Inferred | None = None
+) -> Bounds:
     """FormatError naming `what` unless the graph keeps the bounds; `delivered` are the bytes of the configuration's segments.
 
     Without `declared`, the most that `delivered` allows is taken for the parameters, and work over inputs is not compared.
+    `inferred` remembers shapes from one graph to the next: the graphs of a ladder have most of their nodes in common.
     """
-    found = Bounds(model, delivered, declared, what, 1)
+    inferred = {} if inferred is None else inferred
+    found = Bounds(model, delivered, declared, what, 1, inferred)
     found.walk()
     if any(dim.dim_value == 0 for value in model.graph.input for dim in value.type.tensor_type.shape.dim):
         # Open axes that hang together, as a cache's and its mask's, have no common size: then the first walk stands.
         with suppress(_MismatchError):
-            Bounds(model, delivered, declared, what, WIDER).walk()
+            Bounds(model, delivered, declared, what, WIDER, inferred).walk()
     return found
 
 
@@ -115,7 +123,9 @@ class _MismatchError(FormatError):
 class Bounds:
     """One walk over a graph, with `size` for every open axis of its inputs. `values` holds what it found."""
 
-    def __init__(self, model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str, size: int) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str, size: int, inferred: Inferred
+    ) -> None:
         self.graph, self.what, self.size = model.graph, what, size
         self.declared, self.delivered = declared, delivered
         self.parameters = PARAMETERS * delivered if declared is None else declared.parameters
@@ -123,7 +133,8 @@ class Bounds:
         self.imports = list(model.opset_import)
         self.values: dict[str, Value] = {}
         self.rebuilt_bytes = self.rebuilt_work = self.run_work = self.live_bytes = 0
-        self._seen: dict[object, tuple[tuple[int, tuple[int, ...]], ...]] = {}
+        self._seen = inferred
+        self._versions = tuple(sorted(self.opsets.items()))
 
     def fail(self, problem: str) -> FormatError:
         return FormatError(f"{self.what}: {problem}")
@@ -223,15 +234,18 @@ class Bounds:
     ) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """Type and shape of each named output, from ONNX's own inference; equal nodes over equal shapes are asked once."""
         key = (
+            self._versions,
             node.op_type,
             node.domain,
             tuple(bool(name) for name in node.output),
             tuple(attribute.SerializeToString(deterministic=True) for attribute in node.attribute),
             tuple(None if v is None else (v.kind, v.shape, None if v.known is None else v.known.tobytes()) for v in inputs),
         )
-        if key not in self._seen:
-            self._seen[key] = self._inferred(node, inputs, tabular)
-        return self._seen[key]
+        if (found := self._seen.get(key)) is None:
+            found = self._inferred(node, inputs, tabular)
+            if len(self._seen) < MOST_INFERRED:  # a stranger's nodes may all differ
+                self._seen[key] = found
+        return found
 
     def _inferred(
         self, node: onnx.NodeProto, inputs: Sequence[Value | None], tabular: bool

@@ -62,7 +62,7 @@ def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, decl
     weights = files if isinstance(files, Weights) else None
     sizes = weights.sizes if weights is not None else dict(files)  # type: ignore[arg-type]
     _Check(sizes, weights, what).graph(model.graph)
-    bounds = check_bounds(model, sum(sizes.values()), declared, what)
+    bounds = check_bounds(model, sum(sizes.values()), declared, what, weights.inferred if weights is not None else None)
     check_indices(model, bounds, weights, what)
 
 

@@ -75,6 +75,7 @@ class Weights:
 
     files: dict[str, SegmentFile] = field(default_factory=dict)
     checked: set[object] = field(default_factory=set)
+    inferred: dict[object, tuple[tuple[int, tuple[int, ...]], ...]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> dict[str, int]:

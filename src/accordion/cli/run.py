@@ -27,7 +27,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--configuration", type=options.index, metavar="K", help="this configuration")
     parser.add_argument("--max-macs", type=options.count, metavar="M", help="the best within so many multiply-accumulates: 50e6")
     parser.add_argument("--max-energy", type=options.number, metavar="JOULES", help="the best within so many joules: 2e-3")
-    parser.add_argument("--kernels", choices=["float", "integer"], default="float", help="how it computes (float)")
+    parser.add_argument(
+        "--max-latency", type=options.seconds, metavar="TIME", help="the best that was measured to run in this time: 2ms"
+    )
+    parser.add_argument(
+        "--kernels", choices=["float", "integer"], help="how it computes (float; with --max-latency the better one)"
+    )
     return parser
 
 
@@ -38,19 +43,27 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     from accordion.cli.inputs import read_inputs
     from accordion.device import Model
 
-    for option, bound in (("--max-macs", arguments.max_macs), ("--max-energy", arguments.max_energy)):
+    limits = {"--max-macs": arguments.max_macs, "--max-energy": arguments.max_energy, "--max-latency": arguments.max_latency}
+    for option, bound in limits.items():
         if arguments.configuration is not None and bound is not None:
             raise UsageError(f"--configuration names what runs: leave {option} out")
     if arguments.max_energy is not None and arguments.max_energy <= 0:
         raise UsageError(f"--max-energy {arguments.max_energy:g} is no amount of energy: it must be more than nothing")
+    if arguments.max_energy is not None and arguments.max_latency is not None:
+        raise UsageError("--max-energy counts for float kernels, --max-latency may choose others: name one of them")
     with Model.open(arguments.model) as model:
-        k = model.choose(arguments.configuration, max_macs=arguments.max_macs, max_energy_j=arguments.max_energy)
+        kernels = arguments.kernels or "float"
+        if arguments.max_latency is not None:
+            k, kernels = model.choose_within(arguments.max_latency, kernels=arguments.kernels, max_macs=arguments.max_macs)
+        else:
+            k = model.choose(arguments.configuration, max_macs=arguments.max_macs, max_energy_j=arguments.max_energy)
         arrays = read_inputs(arguments.inputs, model.ladder.inputs_of(k))
-        k = model.prepare(k, kernels=arguments.kernels)
+        k = model.prepare(k, kernels=kernels)
         began = time.perf_counter()
-        outputs = model.run(arrays, k, kernels=arguments.kernels)
+        outputs = model.run(arrays, k, kernels=kernels)
         seconds = time.perf_counter() - began
         specs = model.ladder.outputs_of(k)
-    lines = [f"configuration {k}, {format_seconds(seconds)}", *answer_lines(outputs, specs)]
-    context.console.result({"configuration": k, "outputs": as_lists(outputs), "seconds": seconds}, lines)
+    lines = [f"configuration {k}, {kernels} kernels, {format_seconds(seconds)}", *answer_lines(outputs, specs)]
+    value = {"configuration": k, "kernels": kernels, "outputs": as_lists(outputs), "seconds": seconds}
+    context.console.result(value, lines)
     return 0

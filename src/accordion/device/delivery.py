@@ -16,6 +16,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.device.folder import Folder
 from accordion.device.job import Delivery, Goal, Job, Observer
 from accordion.device.pace import Pace
+from accordion.device.placing import Batch
 from accordion.device.receiving import Receiver
 from accordion.device.store import INCOMING, Store, locked
 from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
@@ -102,7 +103,7 @@ class _Delivering:
         self.folder.begin(manifest, reference)
         store = self.folder.growing
         if store.missing(1):
-            await self.receiver.layers(client, store, [0], lambda index: self.folder.grown())
+            await self.receiver.layers(client, store, [0], self.folder.take)
         return self._plan_here(manifest, store.ladder(), held, Overhead())
 
     async def _choose_form(self, client: RegistryClient, held: Held | None) -> str | None:
@@ -261,15 +262,13 @@ class _Delivering:
         if not store.missing(1):
             self._check_goal(store, goal)
 
-        async def placed(index: int) -> None:
-            if index == 0:
-                self._check_goal(store, goal)
-            await self.folder.grown()
+        async def place(batch: Batch) -> None:
+            await self.folder.take(batch, lambda: self._check_goal(store, goal))
 
         for attempt in range(TRIES):
             before = self.receiver.received
             try:
-                await self.receiver.layers(client, store, store.missing(goal.layers), placed)
+                await self.receiver.layers(client, store, store.missing(goal.layers), place)
                 return
             except TransferError as error:
                 if attempt + 1 == TRIES or self.receiver.received == before or (error.status or 500) in (401, 403, 404):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from accordion.artifact.manifest import Manifest
 from accordion.device.job import Job
+from accordion.device.placing import Batch
 from accordion.device.store import Store
 from accordion.errors import ContentError, DigestError, UsageError
 from accordion.planning import Held
@@ -73,19 +74,37 @@ class Folder:
             self.store.repair()
         self.store.save()
 
-    async def grown(self) -> None:
-        """A layer is in its place: tells of the configuration that has become whole with it, if one has."""
+    async def take(self, batch: Batch, check: Callable[[], None] = lambda: None) -> None:
+        """Puts verified layers into their place, and tells of each configuration that has become whole with them.
+
+        `check` is called when the ladder has come, and may raise to end the transfer.
+        """
         store = self.growing
-        if store.missing(1):
-            return
-        ladder = store.ladder()
-        k = store.complete(ladder)
-        if k is None or (store.state.configuration is not None and k <= store.state.configuration and k in self.told):
-            return
-        store.check_graph(ladder, k)
-        store.save(k)
-        if store is self.running:
-            await self._tell(k)
+        whole: list[int] = []
+        try:
+            await asyncio.to_thread(self._take, store, batch, check, whole)
+        finally:
+            if store is self.running:
+                for k in whole:
+                    await self._tell(k)
+
+    @staticmethod
+    def _take(store: Store, batch: Batch, check: Callable[[], None], whole: list[int]) -> None:
+        """Fills `whole`; what was placed before something went wrong is remembered all the same."""
+        before = -1 if store.missing(1) else _number(store.complete(store.ladder()))
+        try:
+            for index, source in batch:
+                store.add(index, source)
+                if index == 0:
+                    check()
+            if store.missing(1):
+                return
+            ladder = store.ladder()
+            for k in range(before + 1, _number(store.complete(ladder)) + 1):
+                store.check_graph(ladder, k)
+                whole.append(k)
+        finally:
+            store.save(whole[-1] if whole else None)
 
     async def arrived(self) -> None:
         """The goal is whole: another version takes its place now."""
@@ -108,3 +127,8 @@ class Folder:
     async def _tell(self, k: int) -> None:
         self.told.add(k)
         await self.tell(k)
+
+
+def _number(k: int | None) -> int:
+    """-1 where no configuration is complete."""
+    return -1 if k is None else k

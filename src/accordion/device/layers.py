@@ -99,7 +99,7 @@ def place_layer(source: Path, layer: Descriptor, target: Path, found: Mapping[st
                 source.replace(target / path)
                 files[path] = FileEntry(layer.size, layer.digest, layer.digest)
                 continue
-            write_file(target / path, data)
+            write_file(target / path, data, sync=False)  # as a raw layer's file: its digest is checked before it is used
             files[path] = FileEntry(len(data), sha256_digest(data), layer.digest)
         return files
     except OSError as error:

@@ -124,6 +124,41 @@ class Model:
             fitting = frugal
         return _best(fitting)
 
+    def choose_within(self, seconds: float, *, kernels: str | None = None, max_macs: int | None = None) -> tuple[int, str]:
+        """The complete configuration and the kernels with the best measured quality whose inference took `seconds` at most.
+
+        What it took is the median that the ladder states for the machine where it was measured; another machine may be faster or
+        slower. `kernels` leaves only these; of equal qualities the faster is taken.
+
+        Raises:
+            UsageError: the ladder states no times, or none for these kernels.
+            UnmeetableError: nothing is complete, or nothing is so fast.
+        """
+        complete = self.choose()
+        found = []
+        for rung in self.ladder.configurations[: complete + 1]:
+            if max_macs is not None and rung.macs > max_macs:
+                continue
+            for name, quality, extra in (
+                (FLOAT_KERNELS, rung.quality, rung.extra),
+                *((one.kernels, one.quality, one.extra) for one in rung.alternatives),
+            ):
+                if kernels in (None, name) and (took := _latency_s(extra)) is not None:
+                    sign = 1 if quality.direction == "higher" else -1
+                    found.append((sign * quality.value, -took, rung.index, name))
+        if not found:
+            which = "" if kernels is None else f" for {kernels} kernels"
+            raise UsageError(f"the ladder of {self.path} states no inference times{which}: choose by --max-macs")
+        fast = [row for row in found if -row[1] <= seconds]
+        if not fast:
+            least = min(-row[1] for row in found)
+            raise UnmeetableError(
+                f"no configuration here was measured to run in {seconds * 1e3:.3g} ms: the least is {least * 1e3:.3g} ms",
+                limit="max_latency_s",
+            )
+        _, _, k, name = max(fast)
+        return k, name
+
     def kernels(self, k: int) -> tuple[str, ...]:
         """The ways in which configuration `k` can be run: `float`, and what else its ladder names."""
         return (FLOAT_KERNELS, *(one.kernels for one in self.ladder.configurations[k].alternatives))
@@ -268,6 +303,15 @@ def shed(path: Path | str, to: int) -> tuple[int, int]:
         if complete is None or to > complete:
             raise UnmeetableError(f"configuration {to} is not complete in {root}", limit="configuration")
         return to, store.shed(ladder, to)
+
+
+def _latency_s(extra: Mapping[str, Any]) -> float | None:
+    """The median inference time that a ladder's row states; None where it states none, or nonsense."""
+    fields = extra.get("latency_s")
+    took = fields.get("median") if isinstance(fields, Mapping) else None
+    if isinstance(took, bool) or not isinstance(took, int | float) or not 0 <= took < float("inf"):
+        return None
+    return float(took)
 
 
 def verify_model(path: Path | str) -> list[str]:

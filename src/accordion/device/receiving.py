@@ -1,4 +1,4 @@
-"""The bytes of a delivery: streams, cut into layers, each verified while it arrives and put into its place."""
+"""The bytes of a delivery: streams, cut into layers, each verified while it arrives and then handed over."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from accordion.device.job import Job, Observer
+from accordion.device.layers import Incoming
 from accordion.device.link import Shaper
 from accordion.device.pace import Pace
+from accordion.device.placing import Batch, Placing
 from accordion.device.store import Store
 from accordion.errors import TransferError
 from accordion.registry.client import RegistryClient
 
 __all__ = ["Receiver"]
 
-Placed = Callable[[int], Awaitable[None]]  # hears of each layer that is in its place; may raise to end the transfer
+Place = Callable[[Batch], Awaitable[None]]  # puts verified layers into their place; may raise to end the transfer
 
 
 class Receiver:
@@ -31,8 +33,18 @@ class Receiver:
         # A stream that was asked for together with the manifest: (first byte, last byte), and its pieces.
         self.early: tuple[tuple[int, int], asyncio.Task[AsyncIterator[bytes] | None]] | None = None
 
-    async def layers(self, client: RegistryClient, store: Store, wanted: list[int], placed: Placed) -> None:
-        """Fetches layers; neighbours come in one stream, from where an earlier fetch was cut off. `placed` hears of each."""
+    async def layers(self, client: RegistryClient, store: Store, wanted: list[int], place: Place) -> None:
+        """Fetches layers; neighbours come in one stream, from where an earlier fetch was cut off. `place` gets what is verified.
+
+        However it ends, all that was verified is in its place then.
+        """
+        placing = Placing(place)
+        try:
+            await self._layers(client, store, wanted, placing)
+        finally:
+            await placing.drain()
+
+    async def _layers(self, client: RegistryClient, store: Store, wanted: list[int], placing: Placing) -> None:
         while wanted:
             run = [wanted.pop(0)]
             while wanted and wanted[0] == run[-1] + 1 and not store.partial(wanted[0]):
@@ -40,7 +52,7 @@ class Receiver:
             have = store.partial(run[0])
             start, end = store.manifest.offsets[run[0]] + have, store.manifest.offsets[run[-1] + 1] - 1
             if start > end:  # whole already, or empty
-                await self._fill(store, run, _nothing(), placed)
+                await self._fill(store, run, _nothing(), placing)
                 continue
             if self.early is not None and self.early[0] == (start, end):
                 (_, task), self.early = self.early, None
@@ -48,13 +60,13 @@ class Receiver:
             else:
                 pieces = await self.stream(client, store.manifest.digest, start, end)
             if pieces is not None:
-                await self._fill(store, run, pieces, placed)
+                await self._fill(store, run, pieces, placing)
                 continue
             for position, index in enumerate(run):  # a plain registry: one blob after the other
                 if position:
                     await self.shaper.round_trip()
                 layer = store.manifest.layers[index]
-                await self._fill(store, [index], client.blob_range(layer, store.partial(index)), placed)
+                await self._fill(store, [index], client.blob_range(layer, store.partial(index)), placing)
 
     async def stream(self, client: RegistryClient, manifest: str, start: int, end: int) -> AsyncIterator[bytes] | None:
         """The bytes of a version's stream; None where there is no stream."""
@@ -74,8 +86,8 @@ class Receiver:
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
 
-    async def _fill(self, store: Store, run: list[int], pieces: AsyncIterator[bytes], placed: Placed) -> None:
-        """Cuts a stream into layers, and puts each into its place when it is whole."""
+    async def _fill(self, store: Store, run: list[int], pieces: AsyncIterator[bytes], placing: Placing) -> None:
+        """Cuts a stream into layers, and hands each over when it is whole."""
         self.pace.begin()
         waiting = list(run)
         incoming = store.incoming(waiting.pop(0))
@@ -84,8 +96,7 @@ class Receiver:
             shaped = self.shaper.shape(pieces)
             while True:
                 while not incoming.missing:
-                    store.add(index, incoming.finish())
-                    await placed(index)
+                    await self._hand_over(placing, index, incoming)
                     if not waiting:
                         return
                     index = waiting.pop(0)
@@ -101,8 +112,7 @@ class Receiver:
                     incoming.take(bytes(part))
                     view = view[len(part) :]
                     if view:
-                        store.add(index, incoming.finish())
-                        await placed(index)
+                        await self._hand_over(placing, index, incoming)
                         if not waiting:
                             raise TransferError(f"{self.where} sent more than was asked for")
                         index = waiting.pop(0)
@@ -111,6 +121,12 @@ class Receiver:
             incoming.close()
             if hasattr(pieces, "aclose"):
                 await pieces.aclose()
+
+    @staticmethod
+    async def _hand_over(placing: Placing, index: int, incoming: Incoming) -> None:
+        placing.put(index, incoming.finish())
+        if index == 0:  # the ladder says whether the rest is what was asked for: no more than that is taken on trust
+            await placing.drain()
 
     def count(self, count: int, *, flows: bool = False) -> None:
         """Bytes have arrived; with `flows` as a part of a stream, so that they say something of the link."""

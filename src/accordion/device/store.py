@@ -65,7 +65,10 @@ class Store:
 
     def __init__(self, root: Path, manifest: Manifest, state: State) -> None:
         self.root, self.manifest, self.state = root, manifest, state
-        self._checked: set[object] = set()  # what graphs of this version have already been seen to read; files are never changed
+        self._seen = Weights()  # what graphs of this version were already seen to read and compute; files are never changed
+        self._ladder: tuple[tuple[int, ...], Ladder] | None = None  # with what identifies the file that it was read from
+        self._saved: bytes | None = None  # the state as this object wrote it last
+        self._placed: list[Path] = []  # what layers came from that the written state does not know yet
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -113,10 +116,13 @@ class Store:
         entry = self.state.files.get(LADDER_PATH)
         if entry is None or entry.layer != self.manifest.layers[0].digest:
             raise FormatError(f"{self.root} has no ladder yet: fetch it again")
-        self.check_file(LADDER_PATH)
-        ladder = Ladder.parse(read_bounded(self.root / LADDER_PATH, LADDER_LIMIT))
-        ladder.check_against(self.manifest)
-        return ladder
+        signature = _signature(self.root / LADDER_PATH)
+        if self._ladder is None or signature is None or self._ladder[0] != signature:
+            self.check_file(LADDER_PATH)
+            ladder = Ladder.parse(read_bounded(self.root / LADDER_PATH, LADDER_LIMIT))
+            ladder.check_against(self.manifest)
+            self._ladder = (signature or (), ladder)
+        return self._ladder[1]
 
     def has(self, layer: Descriptor) -> bool:
         """Whether the files of a layer were put here."""
@@ -159,8 +165,9 @@ class Store:
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
         files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
+        seen = Weights(files, self._seen.checked, self._seen.inferred)
         for graph in rung.graphs:
-            check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), Weights(files, self._checked), graph, rung.declared)
+            check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), seen, graph, rung.declared)
 
     def repair(self) -> list[str]:
         """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""
@@ -188,7 +195,8 @@ class Store:
         return size if size <= layer.size else 0
 
     def add(self, index: int, source: Path) -> None:
-        """Puts the verified layer at `source` in its place and remembers it.
+        """Puts the verified layer at `source` in its place; `save` makes that last, and until then `source` stays if it is not
+        the file itself.
 
         FormatError, before anything is touched, if its content breaks a rule or would lie where another layer's does.
         """
@@ -198,8 +206,7 @@ class Store:
         check_unique([*others, *found])
         files = place_layer(source, layer, self.root, found)
         self.state = replace(self.state, files={**self.state.files, **files})
-        self.save()
-        source.unlink(missing_ok=True)
+        self._placed.append(source)
 
     def complete(self, ladder: Ladder) -> int | None:
         """The largest configuration all of whose layers are here."""
@@ -212,7 +219,12 @@ class Store:
         count = missing[0] if missing else len(self.manifest.layers)
         kept = self.state.configuration if configuration is None else configuration
         self.state = replace(self.state, configuration=kept, layers_complete=count)
-        write_file(self.root / "state.json", self.state.to_bytes())
+        content = self.state.to_bytes()
+        if content != self._saved:
+            write_file(self.root / "state.json", content)
+            self._saved = content
+        while self._placed:
+            self._placed.pop().unlink(missing_ok=True)
 
     def shed(self, ladder: Ladder, k: int) -> int:
         """Deletes what only configurations above `k` need; returns the bytes given back.
@@ -291,6 +303,15 @@ class Store:
                 found[path] = FileEntry(layer.size, layer.digest, layer.digest)
         if found:
             self.state = replace(self.state, files={**self.state.files, **found})
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None if it can't be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _is_full(error: StorageError) -> bool:

@@ -1,4 +1,5 @@
-"""Every constant of the energy model, with its source and its range. There is no other place for one.
+"""Every constant of the energy model, with its source and its range. There is no other place for one. docs/energy.md says which
+sources were read, and which are known from others who quote them.
 
 Three numbers each: what the model takes, and how far the sources (or, where they are silent, a sweep) reach to either side.
 `swept` says that no published figure was found and the range is a sweep, not a measurement.
@@ -25,7 +26,7 @@ __all__ = [
 
 HUANG = (
     "J. Huang, F. Qian, A. Gerber, Z. M. Mao, S. Sen, O. Spatscheck: A Close Examination of Performance and Power Characteristics "
-    "of 4G LTE Networks. MobiSys 2012, power model (Tables 3 and 4)"
+    "of 4G LTE Networks. MobiSys 2012, power model"
 )
 NARAYANAN = (
     "A. Narayanan et al.: A Variegated Look at 5G in the Wild. SIGCOMM 2021; their measurements "
@@ -61,9 +62,9 @@ class Radio:
 _NOTHING = Figure(0.0, 0.0, 0.0, "counted as nothing")
 
 # Of Narayanan et al.'s seconds: base and slope are fitted to the means of their target rates; the low slope to all seconds, the
-# high one is the line from the slowest to the fastest target. The base is the whole telephone's, as measured; its low end leaves
-# out what telephone and screen take anyway, which is put at the LTE base less Huang et al.'s (they subtract it): 2.719 W - 1.288 W
-# = 1.431 W. The high end adds the 95th percentile of the residuals.
+# high one is the line from the slowest to the fastest mean rate reached. The base is the whole telephone's, as measured; its low
+# end leaves out what telephone and screen take anyway, which is put at the LTE base less Huang et al.'s (they subtract it):
+# 2.719 W - 1.288 W = 1.431 W. The high end adds the 95th percentile of the residuals of the fit to all seconds.
 _LTE = Radio(
     "lte",
     Figure(2.719, 1.288, 3.270, f"{NARAYANAN}; low end: {HUANG}, 1,288 mW"),
@@ -72,8 +73,8 @@ _LTE = Radio(
 )
 _LOW_BAND = Radio(
     "5g-low",
-    Figure(2.883, 1.452, 3.616, f"{NARAYANAN}, non-standalone low band"),
-    Figure(15.36e-9, 11.54e-9, 15.71e-9, f"{NARAYANAN}, non-standalone low band"),
+    Figure(2.883, 1.452, 3.615, f"{NARAYANAN}, non-standalone low band"),
+    Figure(15.36e-9, 11.54e-9, 15.72e-9, f"{NARAYANAN}, non-standalone low band"),
     Figure(12.27, 0.0, 12.27, f"as LTE, whose anchor it uses: {HUANG}", swept=True),
 )
 _MMWAVE = Radio(
@@ -85,7 +86,7 @@ _MMWAVE = Radio(
 _MID_BAND = Radio(
     "5g-mid",
     Figure(3.880, 1.452, 5.936, "no figure found: swept from low band to millimetre wave (geometric mean)", swept=True),
-    Figure(5.20e-9, 1.73e-9, 15.71e-9, "no figure found: swept from millimetre wave to low band (geometric mean)", swept=True),
+    Figure(5.20e-9, 1.73e-9, 15.72e-9, "no figure found: swept from millimetre wave to low band (geometric mean)", swept=True),
     Figure(12.27, 0.0, 12.27, "as low band", swept=True),
 )
 _WIFI = Radio(
@@ -102,8 +103,8 @@ RADIOS: Mapping[str, Radio] = {one.name: one for one in (_LTE, _LOW_BAND, _MID_B
 DEFAULT_RADIO = "lte"
 """Where nobody says: the one that most devices in reach of a network have, and the dearest for each byte at low rates but one."""
 
-# One multiplication and one addition. Eyeriss, a whole accelerator with its memories, took 12 pJ a 16-bit MAC (Y.-H. Chen et al.,
-# JSSC 2017: AlexNet's 666 M MACs 34.7 times a second at 278 mW), eight times the arithmetic alone.
+# One multiplication and one addition. Eyeriss, a whole accelerator chip, took 12 pJ a 16-bit MAC (Y.-H. Chen et al., JSSC 2017:
+# the 666 M MACs of AlexNet's convolutional layers 35 times a second at 278 mW), eight times the arithmetic alone.
 ARITHMETIC_J: Mapping[str, Figure] = {
     "float32": Figure(4.6e-12, 4.6e-12, 4.6e-12, f"{HOROWITZ}: multiply 3.7 pJ, add 0.9 pJ"),
     "float16": Figure(1.5e-12, 1.5e-12, 1.5e-12, f"{HOROWITZ}: multiply 1.1 pJ, add 0.4 pJ"),

@@ -1,0 +1,129 @@
+"""Servers that the benchmarks start themselves: the endpoint, and nginx over a folder with a configuration of a few lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S = 60.0
+TICK = os.sysconf("SC_CLK_TCK")
+
+PLAIN = """
+worker_processes {workers};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root {root};
+        {more}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers at `url`; `pid` is its first process."""
+
+    url: str
+    pid: int
+
+    def processes(self) -> list[int]:
+        """Its processes, children included (Linux)."""
+        found, waiting = [], [self.pid]
+        while waiting:
+            pid = waiting.pop()
+            try:
+                waiting += [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+            except OSError:
+                continue
+            found.append(pid)
+        return found
+
+    def processor_s(self) -> float:
+        """Processor seconds so far."""
+        total = 0.0
+        for pid in self.processes():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / TICK
+        return total
+
+    def memory_bytes(self) -> int:
+        """What its processes hold that no other does."""
+        total = 0
+        for pid in self.processes():
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith(("Private_Clean:", "Private_Dirty:")):
+                    total += int(line.split()[1]) * 1024
+        return total
+
+
+@contextmanager
+def accordion(*arguments: str) -> Iterator[Server]:
+    """`accordion serve ARGUMENTS` on a free port."""
+    with tempfile.TemporaryFile() as said:
+        command = [sys.executable, "-m", "accordion.cli", "serve", *arguments, "--port", "0", "--json"]
+        process = subprocess.Popen(command, stdout=said)
+        try:
+            end = time.monotonic() + START_S
+            while True:
+                said.seek(0)
+                try:
+                    url = str(json.loads(said.read())["url"])
+                    break
+                except ValueError:
+                    if process.poll() is not None or time.monotonic() > end:
+                        raise SystemExit("the endpoint did not start") from None
+                    time.sleep(0.05)
+            yield Server(url, process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def nginx(root: Path, workers: int = 1, more: str = "") -> Iterator[Server]:
+    """nginx over the folder `root`; `more` stands in its server block. Exits with a message where there is no nginx."""
+    program = shutil.which("nginx")
+    if program is None:
+        raise SystemExit("this benchmark needs nginx: apt-get install nginx")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        text = user + PLAIN.format(workers=workers, folder=folder, port=port, root=root.resolve(), more=more)
+        (folder / "nginx.conf").write_text(text)
+        process = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-p", name, "-g", "daemon off;"])
+        try:
+            end = time.monotonic() + START_S
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > end:
+                        raise SystemExit(f"nginx did not start: {(folder / 'error.log').read_text()}") from None
+                    time.sleep(0.05)
+            yield Server(f"http://127.0.0.1:{port}", process.pid)
+        finally:
+            process.terminate()
+            process.wait()

@@ -1,0 +1,93 @@
+"""What the delivered accuracies say: means over seeds, and whether the targets are met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS
+from experiments.delivery.simulate import ALL, Row
+from experiments.delivery.ways import COMPACT, ORACLE, PLAIN, SHRUNK, is_alone
+from experiments.series import Spread
+
+__all__ = ["FIXED", "MATCHED_WAY", "ORACLE_SHARE", "Delivered", "Gap", "of_oracle", "over_best_alone", "over_fixed"]
+
+MATCHED_WAY = "demand-matched"
+FIXED = ("CoML-05", "CoML-03", "uniform", "BlockCoML-05", "BlockCoML-03", SHRUNK, PLAIN)
+ORACLE_SHARE = 0.98
+
+
+class Delivered:
+    """The rows of one group, by what they are about."""
+
+    def __init__(self, rows: Sequence[Row], group: str) -> None:
+        self._rows = {(row.traces, row.part, row.scale, row.way, row.seed): row.accuracy for row in rows if row.group == group}
+        self.ways = tuple(dict.fromkeys(row.way for row in rows if row.group == group))
+        self.seeds = tuple(sorted({row.seed for row in rows if row.group == group}))
+
+    def at(self, traces: str, part: str, scale: int, way: str, deadline_s: float) -> Spread | None:
+        """Over seeds; None if it has not run."""
+        index = DEADLINES_S.index(deadline_s)
+        found = [self._rows[key][index] for seed in self.seeds if (key := (traces, part, scale, way, seed)) in self._rows]
+        return Spread(tuple(found)) if found else None
+
+    def mean(self, traces: str, part: str, scale: int, way: str) -> Spread | None:
+        """The mean over all deadlines alike."""
+        keys = [(traces, part, scale, way, seed) for seed in self.seeds]
+        found = [statistics.fmean(self._rows[key]) for key in keys if key in self._rows]
+        return Spread(tuple(found)) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """`ours` against `theirs` (means over seeds) where `where` says."""
+
+    where: str
+    ours: float
+    theirs: float
+    rival: str
+
+    @property
+    def points(self) -> float:
+        """How much more is delivered, in points."""
+        return 100 * (self.ours - self.theirs)
+
+
+def over_fixed(found: Delivered) -> list[Gap]:
+    """Demand-matched training against the best fixed policy, on the traces it came from and on those held back; worst first."""
+    name, scale = MATCHED
+    gaps = []
+    for which in PARTS:
+        ours = found.mean(name, which, scale, MATCHED_WAY)
+        others = {way: mean.mean for way in FIXED if (mean := found.mean(name, which, scale, way)) is not None}
+        if ours is not None and others:
+            rival = max(others, key=lambda way: others[way])
+            gaps.append(Gap(which, ours.mean, others[rival], rival))
+    return sorted(gaps, key=lambda gap: gap.points)
+
+
+def over_best_alone(found: Delivered) -> list[Gap]:
+    """The compact package against the best single separately trained network at each deadline of each set; worst first."""
+    gaps = []
+    for name, scale, deadline in _cases():
+        ours = found.at(name, ALL, scale, COMPACT, deadline)
+        others = {way: at.mean for way in found.ways if is_alone(way) and (at := found.at(name, ALL, scale, way, deadline))}
+        if ours is not None and others:
+            rival = max(others, key=lambda way: others[way])
+            gaps.append(Gap(f"{name}, bytes × {scale}, {deadline:g} s", ours.mean, others[rival], rival))
+    return sorted(gaps, key=lambda gap: gap.points)
+
+
+def of_oracle(found: Delivered) -> list[Gap]:
+    """The compact package against who knows the trace and owns all separate networks; the lowest share first."""
+    gaps = []
+    for name, scale, deadline in _cases():
+        ours, theirs = (found.at(name, ALL, scale, way, deadline) for way in (COMPACT, ORACLE))
+        if ours is not None and theirs is not None and theirs.mean > 0:
+            gaps.append(Gap(f"{name}, bytes × {scale}, {deadline:g} s", ours.mean, theirs.mean, ORACLE))
+    return sorted(gaps, key=lambda gap: gap.ours / gap.theirs)
+
+
+def _cases() -> list[tuple[str, int, float]]:
+    return [(name, scale, deadline) for name in SETS for scale in SCALES for deadline in DEADLINES_S]

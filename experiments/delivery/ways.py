@@ -1,0 +1,106 @@
+"""Ways of giving a device a network, each as a staircase: so many bytes, so accurate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.delivery.encodings import Encoding
+from experiments.outcome import Outcome
+
+__all__ = ["COMPACT", "ORACLE", "PLAIN", "SHRUNK", "Way", "alone", "best_alone", "is_alone", "ways_of"]
+
+PLAIN, SHRUNK = "ResNet, whole", "ResNet, shrunk"
+COMPACT = "balanced, compact"
+ORACLE = "oracle"
+IN_TURN = "alone in turn, int8"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`bytes[i]`, ascending, have to arrive for an accuracy of `accuracy[i]`; with less than the first, nothing is right."""
+
+    name: str
+    bytes: tuple[int, ...]
+    accuracy: tuple[float, ...]
+
+    def delivered(self, arrived: Floats, scale: float = 1.0) -> Floats:
+        """The accuracy of what runs when so many bytes have arrived; any shape. `scale` multiplies what is needed."""
+        steps = np.concatenate([[0.0], self.accuracy])
+        return np.asarray(steps[np.searchsorted(scale * np.asarray(self.bytes, dtype=np.float64), arrived, side="right")])
+
+
+def alone(name: str, encoding: Encoding) -> Way:
+    """A network that runs when all of it is there."""
+    last = encoding.rungs[-1]
+    return Way(name, (encoding.manifest_bytes + last.bytes,), (last.accuracy,))
+
+
+def prefixes(name: str, encoding: Encoding, validation: Sequence[float] | None = None) -> Way:
+    """A network whose every prefix runs. Of what is there, the device runs the largest, or with `validation` (errors of its
+    configurations) the one that was best on that split: a larger one need not be better."""
+    chosen, best = [], 0
+    for k in range(len(encoding.rungs)):
+        best = k if validation is None or validation[k] <= validation[best] else best
+        chosen.append(best)
+    return Way(
+        name,
+        tuple(encoding.manifest_bytes + rung.bytes for rung in encoding.rungs),
+        tuple(encoding.rungs[k].accuracy for k in chosen),
+    )
+
+
+def in_turn(name: str, encodings: Sequence[Encoding]) -> Way:
+    """Networks of their own, the smallest first; each is a whole new download, since they share nothing."""
+    bytes_, accuracies, total, best = [], [], 0, 0.0
+    for one in sorted(encodings, key=lambda encoding: encoding.rungs[-1].bytes):
+        total += one.manifest_bytes + one.rungs[-1].bytes
+        best = max(best, one.rungs[-1].accuracy)
+        bytes_.append(total)
+        accuracies.append(best)
+    return Way(name, tuple(bytes_), tuple(accuracies))
+
+
+def best_alone(ways: Sequence[Way]) -> Way:
+    """Whoever owns all of these and knows what will arrive: the most accurate that does."""
+    pairs = sorted((way.bytes[-1], way.accuracy[-1]) for way in ways)
+    return Way(
+        ORACLE, tuple(count for count, _ in pairs), tuple(np.maximum.accumulate([accuracy for _, accuracy in pairs]).tolist())
+    )
+
+
+def is_alone(name: str) -> bool:
+    """Whether a way is one separately trained network."""
+    return name.endswith((" alone, float32", " alone, int8"))
+
+
+def ways_of(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding]) -> list[Way]:
+    """Everything that runs of one seed allow: what has not run, or was not encoded, is left out."""
+    found: list[Way] = []
+    separate: list[Way] = []
+    small: list[Encoding] = []
+    for one in outcomes:
+        errors = [row.validation.error for row in one.configurations]
+        plain = one.scheme == "ResNet"
+        if (full := encodings.get(f"{one.name}-float32")) is not None:
+            if one.experiment == "delivered":
+                found.append(prefixes(SHRUNK if plain else one.scheme, full, errors))
+            if plain:
+                found.append(alone(PLAIN, full))
+        if plain or one.experiment == "reference":
+            title = one.config.network.replace("resnet", "ResNet-")
+            for codec in ("float32", "int8"):
+                if (encoded := encodings.get(f"{one.name}-{codec}")) is not None:
+                    separate.append(alone(f"{title} alone, {codec}", encoded))
+                    small += [encoded] * (codec == "int8")
+        if (compact := encodings.get(f"{one.name}-auto")) is not None:
+            found.append(prefixes(f"{one.scheme}, compact", compact))
+    if len(separate) > 1:
+        found += [*separate, best_alone(separate)]
+    if len(small) > 1:
+        found.append(in_turn(IN_TURN, small))
+    return found
