@@ -35,7 +35,6 @@ class Reader:
         await asyncio.Event().wait()
 
     async def send(self, message: Any) -> None:
-        assert message["type"] != "http.response.pathsend"
         self.status = message.get("status", self.status)
         self.headers.update(message.get("headers", []))
         self.bytes += len(message.get("body", b""))

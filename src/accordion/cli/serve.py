@@ -90,7 +90,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         dest="patience_s",
         type=options.seconds,
         metavar="TIME",
-        help="that each block gets, however high the rate (30s)",
+        help="over which that is measured (30s)",
     )
     limit = options.or_none(options.seconds)
     group.add_argument("--transfer-time", dest="transfer_s", type=limit, metavar="TIME", help="for one transfer (none)")

@@ -28,6 +28,7 @@ from accordion.endpoint.registry import Registry
 from accordion.endpoint.remote import REFRESH_S
 from accordion.endpoint.replies import json_reply, oci_error, problem
 from accordion.endpoint.request_log import LOG_BYTES, RequestLog
+from accordion.endpoint.slow import SlowReaders, available
 from accordion.endpoint.tokens import TokenFile
 from accordion.endpoint.tracing import Traced, exporting_tracer
 from accordion.endpoint.transfers import Transfers
@@ -101,7 +102,11 @@ def create_app(
         transfers=limits.transfers,
         client_transfers=limits.client_transfers,
     )
-    registry = Registry(catalog, planner, Transfers(clients, limits, metrics), metrics, most_ranges=limits.ranges)
+    watch = None
+    if limits.min_rate_bps is not None and available():
+        watch = SlowReaders(limits.min_rate_bps, limits.patience_s, metrics.cut.labels("slow").inc)
+    transfers = Transfers(clients, limits, metrics, kernel_tells=watch is not None)
+    registry = Registry(catalog, planner, transfers, metrics, most_ranges=limits.ranges)
 
     def look() -> tuple[list[str], dict[str, str]]:
         catalog.refresh()
@@ -133,7 +138,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if watch is not None:
+            watch.start()
         yield
+        if watch is not None:
+            await asyncio.to_thread(watch.stop)
         if demand is not None:
             await asyncio.to_thread(demand.close)
 

@@ -24,15 +24,19 @@ class Limits:
     burst: int = 100
     """Requests that a client may have saved up; a device needs four or five for a delivery."""
     transfers: int | None = 1000
-    """Transfers at once, of all clients: each holds up to 256 KiB (see `content.BLOCK_BYTES`) and a descriptor."""
+    """Transfers at once, of all clients: each holds up to 256 KiB (see `content.BLOCK_BYTES`).
+
+    A whole file that the server sends by itself holds nothing and is not counted for longer than a moment.
+    """
     client_transfers: int | None = None
     """Transfers at once for each client."""
     min_rate_bps: float | None = 8_000.0
     """A client that takes less than this is cut off: 1 kB a second is slower than the slowest cellular link for things.
 
-    It is looked at block by block (256 KiB at most): this rate gives a whole block 262 s."""
+    Where the kernel doesn't tell (see `slow`), it is looked at block by block, 256 KiB at most, to which this rate gives 262 s.
+    """
     patience_s: float = 30.0
-    """How long any block may take, however high the rate: a train may pass a tunnel."""
+    """Seconds over which that is measured: a train may pass a tunnel."""
     transfer_s: float | None = None
     """Seconds that one transfer may take; what is left is fetched by the next request."""
     body_bytes: int = 64 * 1024
@@ -50,11 +54,13 @@ class Limits:
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"the limit {field.name} is {value}: it must be more than nothing")
 
-    @property
-    def watches_transfers(self) -> bool:
-        """Whether bytes must pass through Python to be counted, where the server could send a file by itself."""
-        bounds = (self.transfers, self.client_transfers, self.min_rate_bps, self.transfer_s)
-        return any(bound is not None for bound in bounds)
+    def through_python(self, *, kernel_tells: bool) -> bool:
+        """Whether whole files must pass through Python, where the server could send them by itself.
+
+        They hold no memory when it does, so `transfers` need not count them; and slow readers are seen where the kernel tells.
+        """
+        slow = self.min_rate_bps is not None and not kernel_tells
+        return slow or self.client_transfers is not None or self.transfer_s is not None
 
 
 UNBOUNDED = Limits(transfers=None, min_rate_bps=None)

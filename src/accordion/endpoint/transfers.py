@@ -33,8 +33,10 @@ class Transfers:
     A transfer that is cut off ends short of its Content-Length, so nobody takes it for whole; a device goes on from there.
     """
 
-    def __init__(self, clients: Clients, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, clients: Clients, limits: Limits, metrics: Metrics, *, kernel_tells: bool = False) -> None:
+        """`kernel_tells`: somebody else watches for slow readers (`slow.SlowReaders`)."""
         self._clients, self._limits, self._metrics = clients, limits, metrics
+        self._through_python = limits.through_python(kernel_tells=kernel_tells)
 
     def watched(self, reply: ASGIApp) -> ASGIApp:
         """`reply`, under the limits."""
@@ -59,7 +61,7 @@ class Transfers:
 
     async def _carry(self, reply: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
-        if limits.watches_transfers:  # the server would say nothing of how a file that it sends by itself goes on
+        if self._through_python:  # the server would say nothing of how a file that it sends by itself goes on
             extensions = {name: value for name, value in scope.get("extensions", {}).items() if name != "http.response.pathsend"}
             scope = {**scope, "extensions": extensions}
         started = False
