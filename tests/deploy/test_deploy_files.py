@@ -16,7 +16,9 @@ import yaml
 
 from accordion.cli.app import build_parser
 from accordion.endpoint import create_app
+from accordion.endpoint.limits import Limits
 from accordion.endpoint.openapi import openapi
+from accordion.endpoint.server import Front
 from accordion.units import parse_seconds
 
 ROOT = Path(__file__).parents[2]
@@ -149,8 +151,24 @@ def test_prometheus_asks_the_endpoints_that_there_are() -> None:
     assert set(targets) == {name for name in compose()["services"] if name.startswith("endpoint")}
 
 
-def test_every_option_of_serve_is_documented_with_its_default_and_nothing_else() -> None:
-    documented = set(re.findall(r"^\| `(--[a-z-]+)", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE))
+def serve_options() -> dict[str, Any]:
+    """Option → argparse's action."""
     actions = build_parser()._subparsers._group_actions[0].choices["serve"]._actions  # type: ignore[union-attr,index,call-overload]
-    options = {action.option_strings[-1] for action in actions if action.option_strings} - {"--help"}
-    assert options == documented
+    return {action.option_strings[-1]: action for action in actions if action.option_strings and action.dest != "help"}
+
+
+def test_every_option_of_serve_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| `(--[a-z-]+)`", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE)
+    assert sorted(serve_options()) == sorted(documented)
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    rows = dict(re.findall(r"^\| `(--[a-z-]+)` \| [^|]* \| ([^|]*) \|", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE))
+    checked = 0
+    for option, action in serve_options().items():
+        for defaults in (Limits(), Front()):
+            if hasattr(defaults, action.dest):
+                text = rows[option].strip()
+                assert (None if text == "none" else action.type(text)) == getattr(defaults, action.dest), option
+                checked += 1
+    assert checked == 13

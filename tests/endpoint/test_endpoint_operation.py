@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -230,6 +231,30 @@ def test_a_new_start_drops_no_transfer_and_no_request(large: Any, tmp_path: Path
         assert answers(running.url)
         # What stood in the old process's queue when it closed it may be lost to the kernel, at most once a restart.
         assert len(failures) <= 1, failures
+
+
+def test_a_new_start_takes_the_new_certificate(pair: Pair, tmp_path: Path) -> None:
+    newer = make_pair(tmp_path / "newer")
+    files = [tmp_path / "certificate.pem", tmp_path / "key.pem"]
+
+    def put(one: Pair) -> None:
+        files[0].write_bytes(one.certificate.read_bytes())
+        files[1].write_bytes(one.key.read_bytes())
+
+    def trusted_by(one: Pair, url: str) -> bool:
+        try:
+            context = ssl.create_default_context(cafile=one.authority)
+            return httpx.get(f"{url}/healthz", verify=context, timeout=WAIT_S).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    put(pair)
+    with serving(tmp_path / "log", GOLDEN / "trees", "--tls-cert", files[0], "--tls-key", files[1]) as running:
+        assert trusted_by(pair, running.url)
+        assert not trusted_by(newer, running.url)
+        put(newer)
+        running.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: trusted_by(newer, running.url))
 
 
 def started(url: str) -> float:
