@@ -1,6 +1,6 @@
 """Packages of any size and length, for measuring what sizes and lengths cost: chains of matrices with drawn numbers.
 
-They keep every rule of the specification and run; their qualities mean nothing, and nothing but sizes and times is measured on them.
+They keep every rule of the specification and run; their qualities mean nothing, and only sizes and times are measured on them.
 """
 
 from __future__ import annotations

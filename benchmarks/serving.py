@@ -1,7 +1,8 @@
 """How fast bytes and plans leave: `python benchmarks/serving.py [--rounds 5] [--seconds 3] [-o benchmarks/results/serving.json]`.
 
-Needs wrk and nginx (Debian: apt-get install wrk nginx). Everything is started here, with as many workers as each other, and measured
-in turns, so that what else the machine does meets all alike; figures are ratios within a round. The load generator shares the cores.
+Needs wrk and nginx (Debian: apt-get install wrk nginx). Everything is started here, with as many workers as each other, and
+measured in turns, so that what else the machine does meets all alike; figures are ratios within a round. The load generator
+shares the cores.
 
 - blobs of 10 MB and 200 kB and the same bytes of the stream: the endpoint alone, and nginx over `accordion export` with the shipped
   configuration; the peer is nginx over plain files of these bytes, with no configuration but `sendfile`;

@@ -17,3 +17,12 @@ def served() -> Iterator[str]:
     """Where it answers: the packages are at /precision, /trees, /cache, /long, /versions and /encodings."""
     with serving(*(GOLDEN / name for name in ("precision", "trees", "cache", "long", "versions", "encodings"))) as url:
         yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trusting_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the person at this machine is configured to trust is not the tests' concern."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ACCORDION_TRUST", raising=False)
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield

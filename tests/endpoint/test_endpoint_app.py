@@ -51,14 +51,23 @@ async def test_applications_count_for_themselves(connect: Callable[..., httpx.As
 
 
 def concrete(path: str, package: Any) -> str:
-    values = {"name": "team/net", "reference": "latest", "digest": package.manifest.digest}
+    values = {"name": "team/net", "reference": "latest", "digest": package.manifest.digest, "file": "timestamp.json"}
     if "/blobs/" in path:
         values["digest"] = package.manifest.layers[1].digest
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path)
 
 
-async def test_the_description_is_true(client: httpx.AsyncClient, package: Any, sign: Callable[..., str]) -> None:
+async def test_the_description_is_true(
+    connect: Callable[..., httpx.AsyncClient], package: Any, sign: Callable[..., str], tmp_path: Path
+) -> None:
     sign(package)
+    (tmp_path / "tuf").mkdir()
+    (tmp_path / "tuf" / "timestamp.json").write_bytes(b"{}")
+    async with connect(tmp_path / "packages", tuf=tmp_path / "tuf") as client:
+        await _hold_against_its_description(client, package)
+
+
+async def _hold_against_its_description(client: httpx.AsyncClient, package: Any) -> None:
     described = (await client.get("/openapi.json")).json()
     assert described == openapi()
     assert described["openapi"].startswith("3.1")

@@ -15,11 +15,13 @@ from accordion.cli.console import Console, Context, document
 from accordion.cli.inputs import read_inputs
 from accordion.cli.limits import link_from
 from accordion.cli.table import quality_text
+from accordion.cli.trusting import add_trust, trust_from
 from accordion.errors import AccordionError, UsageError
 from accordion.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from accordion.device import Delivery, Link
+    from accordion.trust import Trust
 
 __all__ = ["add_transfer", "deliver"]
 
@@ -38,6 +40,7 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--input", action="append", default=[], metavar="FILE", help="run each configuration on this as soon as it is whole"
     )
+    add_trust(parser)
     group.add_argument("--timeline", type=Path, metavar="FILE", help="write what happened when, for `accordion picture timeline`")
 
 
@@ -45,12 +48,13 @@ def deliver(arguments: argparse.Namespace, context: Context, start: Callable[...
     """Carries the delivery out and says what it brought."""
     from accordion.device import Observer
 
-    watcher = _Watcher(folder, arguments.input, context)
+    trust = trust_from(arguments)
+    watcher = _Watcher(folder, arguments.input, context, trust)
     if (target := arguments.timeline) is not None and not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.parent} for the timeline")
     link = _shaped(arguments)
     observer = Observer(ready=watcher.ready, say=context.console.progress)
-    delivery = start(link=link, believed=link_from(arguments), observer=observer, started=context.started)
+    delivery = start(link=link, believed=link_from(arguments), observer=observer, started=context.started, trust=trust)
     watcher.finish()
     value = delivery.to_json()
     if target is not None:
@@ -91,8 +95,8 @@ def _shaped(arguments: argparse.Namespace) -> Link:
 class _Watcher:
     """Runs configurations on the user's input while the next ones arrive, and tells what they say."""
 
-    def __init__(self, folder: Path, inputs: list[str], context: Context) -> None:
-        self.folder, self.inputs, self.context = folder, inputs, context
+    def __init__(self, folder: Path, inputs: list[str], context: Context, trust: Trust | None) -> None:
+        self.folder, self.inputs, self.context, self.trust = folder, inputs, context, trust
         self.console: Console = context.console
         self.predictions: list[dict[str, Any]] = []
         self._last = -1
@@ -129,7 +133,7 @@ class _Watcher:
 
         try:
             if self._model is None:
-                self._model = Model.open(self.folder)
+                self._model = Model.open(self.folder, trust=self.trust)
             k = self._model.refresh()
             if k is None:
                 return

@@ -28,10 +28,13 @@ class StepError(AccordionError):
 
 
 class Steps:
-    """Runs commands, shows them as a user would type them, and remembers them. What they print goes to `stream`."""
+    """Runs commands, shows them as a user would type them, and remembers them. What they print goes to `stream`.
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream = stream
+    `environment` holds for all of them and is not shown.
+    """
+
+    def __init__(self, stream: IO[str], environment: Mapping[str, str] | None = None) -> None:
+        self.stream, self.environment = stream, environment or {}
         self.done: list[dict[str, Any]] = []
 
     def say(self, *lines: str) -> None:
@@ -48,7 +51,7 @@ class Steps:
         self.show(shown)
         began = time.monotonic()
         code = subprocess.run(
-            [*PROGRAM, *arguments], stdout=self.stream, env={**os.environ, **(environment or {})}, check=False
+            [*PROGRAM, *arguments], stdout=self.stream, env={**os.environ, **self.environment, **(environment or {})}, check=False
         ).returncode
         self.done.append({"command": shown, "exit_code": code, "seconds": time.monotonic() - began})
         if code:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accordion.cli.console import Context
+from accordion.cli.trusting import add_trust, trust_from
 from accordion.units import format_bytes, format_seconds
 
 __all__ = ["add", "execute"]
@@ -26,6 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "-o", "--out", type=Path, required=True, metavar="PACKAGE", help="package directory, new or with other versions"
     )
     parser.add_argument("--tag", help="the version's name in PACKAGE (as at the registry)")
+    add_trust(parser)
     return parser
 
 
@@ -33,11 +35,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Brings it, and says how much."""
     from accordion.registry import RegistryClient, Transferred, parse_reference, pull
 
-    source = parse_reference(arguments.source)
+    source, trust = parse_reference(arguments.source), trust_from(arguments)
 
     async def work() -> Transferred:
         async with RegistryClient(source) as client:
-            return await pull(client, arguments.out, tag=arguments.tag, progress=context.console.progress)
+            return await pull(client, arguments.out, tag=arguments.tag, progress=context.console.progress, trust=trust)
 
     done = asyncio.run(work())
     signed = ", signed" if done.signed else ""

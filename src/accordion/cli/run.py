@@ -9,6 +9,7 @@ from typing import Any
 from accordion.cli import options
 from accordion.cli.answers import answer_lines, as_lists
 from accordion.cli.console import Context
+from accordion.cli.trusting import add_trust, trust_from
 from accordion.errors import UsageError
 from accordion.units import format_seconds
 
@@ -33,6 +34,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernels", choices=["float", "integer"], help="how it computes (float; with --max-latency the better one)"
     )
+    add_trust(parser)
     return parser
 
 
@@ -51,7 +53,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         raise UsageError(f"--max-energy {arguments.max_energy:g} is no amount of energy: it must be more than nothing")
     if arguments.max_energy is not None and arguments.max_latency is not None:
         raise UsageError("--max-energy counts for float kernels, --max-latency may choose others: name one of them")
-    with Model.open(arguments.model) as model:
+    with Model.open(arguments.model, trust=trust_from(arguments)) as model:
+        for warning in model.warnings:
+            context.console.progress(warning)
         kernels = arguments.kernels or "float"
         if arguments.max_latency is not None:
             k, kernels = model.choose_within(arguments.max_latency, kernels=arguments.kernels, max_macs=arguments.max_macs)

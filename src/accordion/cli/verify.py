@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accordion.cli.console import Context
+from accordion.cli.trusting import add_trust, trust_from
 from accordion.errors import ContentError
+
+if TYPE_CHECKING:
+    from accordion.trust import Trust
 
 __all__ = ["add", "execute"]
 
@@ -17,9 +21,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "verify",
         help="check every digest, size and rule",
-        description="Checks a package or a model against everything that was promised. Exit code 4 if something is wrong.",
+        description="Checks a package or a model against everything that was promised, signatures too where this device is told "
+        "what to trust. Exit code 4 if something is wrong.",
     )
     parser.add_argument("path", type=Path, metavar="PACKAGE|MODEL", help="a package directory or a model folder")
+    add_trust(parser)
     return parser
 
 
@@ -29,7 +35,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
     path: Path = arguments.path
     kind = kind_of(path)
-    problems = _package(path) if kind == "package" else _model(path)
+    trust = trust_from(arguments)
+    problems = _package(path, trust) if kind == "package" else _model(path, trust)
     for problem in problems:
         context.console.progress(problem)
     lines = (
@@ -39,13 +46,15 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     return ContentError.exit_code if problems else 0
 
 
-def _package(path: Path) -> list[str]:
+def _package(path: Path, trust: Trust | None) -> list[str]:
+    from accordion.artifact.layout import Layout
     from accordion.artifact.verify import verify_package
 
-    return verify_package(path)
+    problems = verify_package(path)
+    return problems if problems or trust is None else trust.examine(Layout.open(path), path.resolve().name)
 
 
-def _model(path: Path) -> list[str]:
+def _model(path: Path, trust: Trust | None) -> list[str]:
     from accordion.device import verify_model
 
-    return verify_model(path)
+    return verify_model(path, trust=trust)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import Ladder
@@ -25,14 +27,21 @@ from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_pl
 from accordion.planning.again import further, not_worse
 from accordion.planning.choice import choose
 from accordion.registry.client import RegistryClient
+from accordion.registry.signatures import read_signatures
 from accordion.registry.versions import read_relatives
+from accordion.trust import Proof
+from accordion.trust.signature import Signed
+from accordion.trust.trust import CHECK_S
 
 __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
+A = TypeVar("A")
+B = TypeVar("B")
 TRIES = 4  # of a stream that breaks off; each must have brought something
 PAUSE_S = 0.2  # before the second try, doubled before each further one
 PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself
 LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has only to connect
+THREAD_S = 0.5  # how long a thread may go on to ask after the deadline
 # What is kept of a deadline for checking a new version and putting it into its place: a share, for the machine may be busy.
 EXCHANGE_SHARE, EXCHANGE_LEAST_S, EXCHANGE_MOST_S = 0.1, 0.05, 1.0
 
@@ -60,6 +69,8 @@ class _Delivering:
             await imports
 
     async def _work(self) -> Delivery:
+        if self.job.trust is not None:
+            self.job.trust.rule_for(self.job.target.name)  # nothing is asked for that could not be trusted
         await self.folder.take_stock()
         deadline = None if self.request.deadline_s is None else self.job.started + self.request.deadline_s
         reached = False
@@ -100,7 +111,7 @@ class _Delivering:
         if reference is None and self.job.to is None:
             reference = await self._choose_form(client, held)
         manifest = await self._manifest(client, reference or await client.resolve())
-        self.folder.begin(manifest, reference)
+        self.folder.begin(manifest, reference, await self._admit(manifest, await self._signatures(client, manifest.digest)))
         store = self.folder.growing
         if store.missing(1):
             await self.receiver.layers(client, store, [0], self.folder.take)
@@ -167,14 +178,15 @@ class _Delivering:
             raise DigestError(f"{self.job.target.base} plans for {plan.manifest}; {asked} was asked for")
         if self.folder.running is not None and self.folder.running.manifest.digest == plan.manifest:
             manifest = self.folder.running.manifest
+            signatures = await self._signatures(client, manifest.digest)
         else:
             if self.folder.running is None and plan.ranges and not (self.job.root / INCOMING).exists():
                 self.receiver.early = (
                     plan.ranges[0],
                     asyncio.create_task(self.receiver.stream(client, plan.manifest, *plan.ranges[0])),
                 )
-            manifest = await self._manifest(client, plan.manifest)
-        self.folder.begin(manifest, self.request.reference or self.job.target.reference)
+            manifest, signatures = await _both(self._manifest(client, plan.manifest), self._signatures(client, plan.manifest))
+        self.folder.begin(manifest, asked, await self._admit(manifest, signatures))
         # The plan is a hint, the manifest counts: what it needs ends where a layer ends.
         if plan.bytes_total not in manifest.offsets[1:]:
             raise FormatError(f"the plan of {self.job.target} is for {plan.bytes_total} bytes, where no layer ends")
@@ -224,6 +236,26 @@ class _Delivering:
         await self.receiver.shaper.carry(sent)
         self.receiver.count(sent)
         return Manifest.parse(raw, digest=reference if is_digest(reference) else None)
+
+    async def _signatures(self, client: RegistryClient, digest: str) -> list[Signed]:
+        """What is signed of this manifest; nothing where no signature decides."""
+        if self.job.trust is None or not self.job.trust.wants_signatures(self.job.target.name):
+            return []
+        await self.receiver.shaper.round_trip()
+        signatures, sent = await read_signatures(client, digest, within_s=CHECK_S)
+        await self.receiver.shaper.carry(sent)
+        self.receiver.count(sent)
+        return signatures
+
+    async def _admit(self, manifest: Manifest, signatures: list[Signed]) -> Proof | None:
+        """What vouches for this manifest as what was asked for; None where nothing has to. SignatureError where nothing does."""
+        trust, name = self.job.trust, self.job.target.name
+        if trust is None:
+            return None
+        asked = self.request.reference or self.job.target.reference
+        # The deadline ends the wait itself; a repository that is asked in a thread must not keep the program much longer.
+        within_s = max(THREAD_S, min(CHECK_S, self._left() + THREAD_S))
+        return await asyncio.to_thread(trust.admit, name, asked, manifest.digest, manifest.size, signatures, within_s=within_s)
 
     # The bytes, and whether the goal is still the right one ---------------------------------------------------------------
 
@@ -340,6 +372,16 @@ class _Delivering:
             ready=tuple(self.ready),
             events=tuple(self.receiver.events),
         )
+
+
+async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both at once. The first one's failure counts, and ends the second."""
+    task = asyncio.create_task(second)
+    try:
+        return await first, await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _import_ahead() -> None:

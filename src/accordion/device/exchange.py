@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from accordion.artifact.atomic import write_file
-from accordion.artifact.paths import check_path
 from accordion.artifact.strict_json import Fields, dump, parse_object
-from accordion.device.state import STATE_LIMIT, State
+from accordion.device.state import STATE_LIMIT, State, check_own_path
 from accordion.errors import FormatError, StorageError
+from accordion.trust.proof import PROOF, PROOF_LIMIT
 
 __all__ = ["INCOMING", "LOCK", "NEXT", "decide", "finish_exchange", "read_bounded", "remove_empty", "settle"]
 
@@ -37,7 +37,7 @@ def finish_exchange(root: Path) -> None:
     if not (new / MARKER).exists():
         return
     try:
-        old_files = {check_path(path) for path in _old_files(new / MARKER)}
+        old_files = {check_own_path(path, "a file of the version before") for path in _old_files(new / MARKER)}
         state = State.parse(read_bounded(new / "state.json", STATE_LIMIT), str(new / "state.json"))
         for path in old_files - set(state.files):  # first: a file of old may lie where the new version has a folder
             (root / path).unlink(missing_ok=True)
@@ -46,6 +46,10 @@ def finish_exchange(root: Path) -> None:
             if (new / path).exists():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(new / path, root / path)  # noqa: PTH105
+        if (new / PROOF).exists():
+            write_file(root / PROOF, read_bounded(new / PROOF, PROOF_LIMIT))
+        else:
+            (root / PROOF).unlink(missing_ok=True)
         for name in ("manifest.json", "state.json"):
             write_file(root / name, read_bounded(new / name, STATE_LIMIT))
         shutil.rmtree(root / INCOMING, ignore_errors=True)

@@ -18,6 +18,7 @@ from accordion.planning import Request
 from accordion.planning.links import LinkModel
 from accordion.registry.auth import Credentials
 from accordion.registry.reference import Reference, parse_reference
+from accordion.trust import Trust
 
 __all__ = ["Fetch", "fetch", "upgrade"]
 
@@ -34,21 +35,23 @@ def fetch(
     observer: Observer | None = None,
     credentials: Credentials | None = None,
     started: float | None = None,
+    trust: Trust | None = None,
 ) -> Delivery:
     """Fetches what `request` allows of `source` (URL/NAME[:TAG]) into the folder `model`; goes on where an earlier fetch stopped.
 
     A folder that holds another version keeps it until the new one is whole. `link` shapes the transfer; `believed` is what is
     known of the link beforehand, for a request that says nothing of it; `started` is the `time.monotonic()` from which the
-    deadline counts (now, if left out). When the deadline leaves time for more than was planned, more follows.
+    deadline counts (now, if left out). When the deadline leaves time for more than was planned, more follows. `trust` is what this
+    device trusts; left out, what it is configured to.
 
     Raises:
         UsageError: a bad address, an unknown name, a folder that holds something else.
         UnmeetableError: no configuration keeps the limits, or nothing was complete at the deadline; what arrived is kept.
-        ContentError: what arrived is not what was promised; it was not used.
+        ContentError: what arrived is not what was promised, or (SignatureError) not signed as it must be; it was not used.
         TransferError: the other side can't be reached or broke off; what arrived is kept.
         StorageError: the disk failed.
     """
-    job = _fetch_job(source, model, request, link, believed, credentials, started)
+    job = _fetch_job(source, model, request, link, believed, credentials, started, trust)
     return asyncio.run(deliver(job, observer or Observer()))
 
 
@@ -62,12 +65,13 @@ def upgrade(
     observer: Observer | None = None,
     credentials: Credentials | None = None,
     started: float | None = None,
+    trust: Trust | None = None,
 ) -> Delivery:
     """Fetches only what `model` lacks for configuration `to`, or for the best that `request` allows.
 
     With `request.reference`, to that version: the folder is the old one until the new one is whole. Errors as of `fetch`.
     """
-    job = _upgrade_job(model, request, to, link, believed, credentials, started)
+    job = _upgrade_job(model, request, to, link, believed, credentials, started, trust)
     return asyncio.run(deliver(job, observer or Observer()))
 
 
@@ -91,8 +95,9 @@ class Fetch:
         link: Link | None = None,
         believed: LinkModel | None = None,
         credentials: Credentials | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        self._job = _fetch_job(source, model, request, link, believed, credentials, None)
+        self._job = _fetch_job(source, model, request, link, believed, credentials, None, trust)
         self._queue: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
         self._task: asyncio.Task[Delivery] | None = None
 
@@ -106,10 +111,11 @@ class Fetch:
         link: Link | None = None,
         believed: LinkModel | None = None,
         credentials: Credentials | None = None,
+        trust: Trust | None = None,
     ) -> Self:
         """As `upgrade`, step by step."""
         made = cls.__new__(cls)
-        made._job = _upgrade_job(model, request, to, link, believed, credentials, None)
+        made._job = _upgrade_job(model, request, to, link, believed, credentials, None, trust)
         made._queue = asyncio.Queue()
         made._task = None
         return made
@@ -149,11 +155,12 @@ def _fetch_job(
     believed: LinkModel | None,
     credentials: Credentials | None,
     started: float | None,
+    trust: Trust | None,
 ) -> Job:
     target = parse_reference(source)
     if request.reference is not None and target.reference is not None:
         raise UsageError(f"{source} names a version already: leave the other one out")
-    return _job(Path(model), target, request, None, link, believed, credentials, started)
+    return _job(Path(model), target, request, None, link, believed, credentials, started, trust)
 
 
 def _upgrade_job(
@@ -164,6 +171,7 @@ def _upgrade_job(
     believed: LinkModel | None,
     credentials: Credentials | None,
     started: float | None,
+    trust: Trust | None,
 ) -> Job:
     if to is not None and any(
         limit is not None for limit in (request.min_quality, request.max_bytes, request.max_macs, request.max_energy_j)
@@ -175,7 +183,8 @@ def _upgrade_job(
         raise FormatError(f"{model} does not say where it came from: fetch it anew")
     reference = None if request.reference is not None else state.manifest
     target = parse_reference(f"{state.url}/{state.name}")
-    return _job(Path(model), Reference(target.base, target.name, reference), request, to, link, believed, credentials, started)
+    source = Reference(target.base, target.name, reference)
+    return _job(Path(model), source, request, to, link, believed, credentials, started, trust)
 
 
 def _job(
@@ -187,6 +196,7 @@ def _job(
     believed: LinkModel | None,
     credentials: Credentials | None,
     started: float | None,
+    trust: Trust | None,
 ) -> Job:
     return Job(
         root=model,
@@ -197,4 +207,5 @@ def _job(
         believed=believed,
         credentials=credentials or Credentials.from_environment(),
         started=time.monotonic() if started is None else started,
+        trust=trust or Trust.configured(),
     )

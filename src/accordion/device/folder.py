@@ -12,6 +12,7 @@ from accordion.device.placing import Batch
 from accordion.device.store import Store
 from accordion.errors import ContentError, DigestError, UsageError
 from accordion.planning import Held
+from accordion.trust import Proof
 
 __all__ = ["Folder"]
 
@@ -36,6 +37,16 @@ class Folder:
             if (self.job.root / "state.json").exists():
                 self.say(f"{error}: fetching it anew")
             return
+        if (trust := self.job.trust) is not None:
+            try:
+                for warning in trust.vouch(self.running.state.name, self.running.manifest.digest, self.running.proof()):
+                    self.say(warning)
+            except ContentError as error:
+                # Nothing of it may run, but its files may be what the next version needs.
+                self.say(f"{error}: fetching it anew")
+                self.running = None
+                return
+            self.running.provable = True
         if broken := await asyncio.to_thread(self.running.repair):
             self.say(f"no longer what was fetched, so it comes again: {', '.join(broken[:5])}")
         if (held := self.held()) is not None:
@@ -58,8 +69,8 @@ class Folder:
             raise RuntimeError("nothing was chosen yet")
         return self.store
 
-    def begin(self, manifest: Manifest, reference: str | None) -> None:
-        """Chooses where the version grows."""
+    def begin(self, manifest: Manifest, reference: str | None, proof: Proof | None = None) -> None:
+        """Chooses where the version grows. `proof` is what vouches for it; left out, what is there does, or nothing has to."""
         if self.store is not None and self.store.manifest.digest == manifest.digest:
             return
         about = {"name": self.job.target.name, "url": self.job.target.base, "reference": reference}
@@ -67,10 +78,15 @@ class Folder:
             self.store = Store.begin(self.job.root, manifest, **about)  # type: ignore[arg-type]
             if self.running is not None and self.running.manifest.digest == manifest.digest:
                 self.store.state = replace(self.store.state, files=self.running.state.files)
+                self.store.provable = self.running.provable
+            if proof is not None:
+                self.store.keep(proof)
             self.store.repair()
             self.running = self.store
         else:
             self.store = self.running.next_version(manifest, **about)  # type: ignore[arg-type]
+            if proof is not None:
+                self.store.keep(proof)
             self.store.repair()
         self.store.save()
 

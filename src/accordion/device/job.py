@@ -15,6 +15,7 @@ from accordion.planning import Request
 from accordion.planning.links import LinkModel
 from accordion.registry.auth import Credentials
 from accordion.registry.reference import Reference
+from accordion.trust import Trust
 
 __all__ = ["Delivery", "Goal", "Job", "Observer"]
 
@@ -73,7 +74,7 @@ class Job:
     """What is to be delivered. `to` names the configuration instead of the request's limits.
 
     `link` shapes the transfer; `believed` is what the caller knows of the link beforehand, where the request itself says nothing of
-    it. `started` is the `time.monotonic()` from which the deadline counts.
+    it. `started` is the `time.monotonic()` from which the deadline counts. What `trust` does not admit is not installed.
     """
 
     root: Path
@@ -84,6 +85,7 @@ class Job:
     believed: LinkModel | None = None
     credentials: Credentials | None = None
     started: float = field(default_factory=time.monotonic)
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
 from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
 from accordion.artifact.weights import check_segment, check_segment_bytes
-from accordion.device.state import FileEntry
+from accordion.device.state import FileEntry, packed_path
 from accordion.errors import DigestError, FormatError, StorageError
 
-__all__ = ["Incoming", "layer_files", "place_layer"]
+__all__ = ["Incoming", "keep_packed", "layer_files", "place_layer"]
 
 
 class Incoming:
@@ -104,6 +106,21 @@ def place_layer(source: Path, layer: Descriptor, target: Path, found: Mapping[st
         return files
     except OSError as error:
         raise StorageError(f"can't write into {target}: {error.strerror or error}") from error
+
+
+def keep_packed(source: Path, layer: Descriptor, target: Path) -> dict[str, FileEntry]:
+    """Puts the verified layer at `source` where `target` keeps what came packed; says what it is. `source` stays too."""
+    path = packed_path(layer.digest)
+    try:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).unlink(missing_ok=True)
+        try:
+            os.link(source, target / path)
+        except OSError:  # a disk that knows no links
+            shutil.copyfile(source, target / path)
+    except OSError as error:
+        raise StorageError(f"can't write into {target}: {error.strerror or error}") from error
+    return {path: FileEntry(layer.size, layer.digest, layer.digest)}
 
 
 def _read(path: Path, limit: int, what: str) -> bytes:

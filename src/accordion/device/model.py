@@ -17,6 +17,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
 from accordion.errors import AccordionError, ContentError, DigestError, FormatError, UnmeetableError, UsageError
 from accordion.planning.energy import ladder_j
+from accordion.trust import Trust
 
 if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
     import onnxruntime
@@ -30,23 +31,29 @@ CHANGES = 3  # of a folder by others, while one configuration is being made read
 class Model:
     """`manifest`, `ladder` and `configuration` (the largest complete one, None before the first) say what is there.
 
+    `warnings` are for people: a line each on what this device last heard of the model's signers, where it trusts by rules.
+
     Safe to use from several threads. An inference under way keeps the session that it began with, so `refresh` never disturbs it.
     """
 
-    def __init__(self, store: Store, ladder: Ladder, threads: int) -> None:
+    def __init__(self, store: Store, ladder: Ladder, threads: int, trust: Trust | None, warnings: tuple[str, ...]) -> None:
         self._store, self.ladder, self._threads = store, ladder, threads
+        self._trust, self.warnings = trust, warnings
         self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path | str, *, threads: int = 0) -> Model:
-        """A folder as `fetch` makes it; `threads` for one inference, 0 for one a core.
+    def open(cls, path: Path | str, *, threads: int = 0, trust: Trust | None = None) -> Model:
+        """A folder as `fetch` makes it; `threads` for one inference, 0 for one a core. `trust` is what this device trusts; left
+        out, what it is configured to.
 
         Raises:
             UsageError: there is no model.
-            ContentError: what is there is broken.
+            ContentError: what is there is broken, or not signed as this device wants it (SignatureError).
         """
-        return cls(*_opened(Path(path)), threads)
+        trust = trust or Trust.configured()
+        store, ladder, warnings = _opened(Path(path), trust)
+        return cls(store, ladder, threads, trust, warnings)
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +81,7 @@ class Model:
 
         Sessions of configurations that are the same as before stay; those of another version are dropped.
         """
-        store, ladder = _opened(self.path)
+        store, ladder, self.warnings = _opened(self.path, self._trust)
         with self._lock:
             if store.manifest.digest != self._store.manifest.digest:
                 self._sessions = {}
@@ -260,16 +267,24 @@ class Model:
             raise FormatError(f"ONNX Runtime does not load configuration {k}: {_first_line(error)}") from error
 
 
-def _opened(path: Path) -> tuple[Store, Ladder]:
-    """A folder and its ladder, also while another process changes it."""
+def _opened(path: Path, trust: Trust | None) -> tuple[Store, Ladder, tuple[str, ...]]:
+    """A folder, its ladder and warnings, also while another process changes it. What `trust` does not vouch for is not read."""
     store = Store.open(path)
     try:
-        return store, store.ladder()
+        return store, *_trusted(store, trust)
     except ContentError:
         again = Store.open(path)
         if again.state == store.state:
             raise
-        return again, again.ladder()
+        return again, *_trusted(again, trust)
+
+
+def _trusted(store: Store, trust: Trust | None) -> tuple[Ladder, tuple[str, ...]]:
+    warnings: tuple[str, ...] = ()
+    if trust is not None:
+        warnings = trust.vouch(store.state.name, store.manifest.digest, store.proof())
+        store.provable = True
+    return store.ladder(), warnings
 
 
 def _best(rungs: Any) -> int:
@@ -314,13 +329,24 @@ def _latency_s(extra: Mapping[str, Any]) -> float | None:
     return float(took)
 
 
-def verify_model(path: Path | str) -> list[str]:
-    """What is wrong with a model folder, a line each; empty if nothing is. UsageError if there is none."""
+def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
+    """What is wrong with a model folder, a line each; empty if nothing is. UsageError if there is none.
+
+    `trust` is what this device trusts; left out, what it is configured to.
+    """
     try:
         store = Store.open(Path(path))
     except ContentError as error:
         return [str(error)]
     problems = []
+    if (trust := trust or Trust.configured()) is not None:
+        try:
+            trust.vouch(store.state.name, store.manifest.digest, store.proof())
+            store.provable = True
+            missing = store.missing(len(store.manifest.layers))
+            store.prove(missing[0] if missing else len(store.manifest.layers))
+        except ContentError as error:
+            problems.append(str(error))
     for name in store.state.files:
         try:
             store.check_file(name)

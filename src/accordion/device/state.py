@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +12,22 @@ from accordion.artifact.paths import check_path
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError
 
-__all__ = ["STATE_LIMIT", "FileEntry", "State"]
+__all__ = ["STATE_LIMIT", "FileEntry", "State", "check_own_path", "packed_path"]
 
 SCHEMA_VERSION = 1
 STATE_LIMIT = 64 * 2**20
+# Layers that arrive packed are kept as they came where signatures count: their digests are what was signed.
+_PACKED = re.compile(r"\.packed/[0-9a-f]{64}")
+
+
+def packed_path(digest: str) -> str:
+    """Where a model folder keeps the layer with this digest as it came. No path of a package begins with a dot."""
+    return ".packed/" + check_digest(digest, "a layer").removeprefix("sha256:")
+
+
+def check_own_path(path: object, where: str) -> str:
+    """`path`, if a model folder may have such a file: one of the package, or a packed layer. FormatError otherwise."""
+    return str(path) if isinstance(path, str) and _PACKED.fullmatch(path) else check_path(path, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class State:
         for path, row in rows.items():
             entry = Fields(row, f"{where}: {path!r:.80}")
             layer = check_digest(entry.get("layer"), where)
-            files[check_path(path, where)] = FileEntry(entry.whole("size"), check_digest(entry.get("sha256"), where), layer)
+            files[check_own_path(path, where)] = FileEntry(entry.whole("size"), check_digest(entry.get("sha256"), where), layer)
         return cls(
             name=fields.text("name"),
             url=fields.text("url"),

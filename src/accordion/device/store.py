@@ -16,16 +16,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from accordion.artifact.atomic import write_file
-from accordion.artifact.digest import file_digest
+from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
-from accordion.artifact.manifest import LADDER_PATH, MANIFEST_LIMIT, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
+from accordion.artifact.manifest import (
+    DOC_RAW,
+    LADDER_JSON,
+    LADDER_PATH,
+    MANIFEST_LIMIT,
+    WEIGHT_RAW,
+    WEIGHT_TAR_ZSTD,
+    Descriptor,
+    Manifest,
+)
 from accordion.artifact.paths import check_unique
 from accordion.artifact.weights import SegmentFile, Weights
 from accordion.device.exchange import INCOMING, LOCK, NEXT, decide, finish_exchange, read_bounded, remove_empty, settle
-from accordion.device.layers import Incoming, layer_files, place_layer
-from accordion.device.state import STATE_LIMIT, FileEntry, State
+from accordion.device.layers import Incoming, keep_packed, layer_files, place_layer
+from accordion.device.state import STATE_LIMIT, FileEntry, State, packed_path
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
+from accordion.trust.proof import PROOF, PROOF_LIMIT, Proof
 
 __all__ = ["INCOMING", "Store", "locked"]
 
@@ -61,10 +71,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 class Store:
-    """One version in a folder. Everything that changes it needs `locked` around it."""
+    """One version in a folder. Everything that changes it needs `locked` around it.
+
+    `provable`: the manifest is signed, and every file must follow from it. Layers that come packed are then kept as they came too.
+    """
 
     def __init__(self, root: Path, manifest: Manifest, state: State) -> None:
         self.root, self.manifest, self.state = root, manifest, state
+        self.provable = False
+        self._proven: set[str] = set()  # layers whose files are known to be what the manifest promises
         self._seen = Weights()  # what graphs of this version were already seen to read and compute; files are never changed
         self._ladder: tuple[tuple[int, ...], Ladder] | None = None  # with what identifies the file that it was read from
         self._saved: bytes | None = None  # the state as this object wrote it last
@@ -116,6 +131,7 @@ class Store:
         entry = self.state.files.get(LADDER_PATH)
         if entry is None or entry.layer != self.manifest.layers[0].digest:
             raise FormatError(f"{self.root} has no ladder yet: fetch it again")
+        self.prove(1)
         signature = _signature(self.root / LADDER_PATH)
         if self._ladder is None or signature is None or self._ladder[0] != signature:
             self.check_file(LADDER_PATH)
@@ -131,7 +147,51 @@ class Store:
     def missing(self, count: int) -> list[int]:
         """Which of the first `count` layers are not here."""
         have = {entry.layer for entry in self.state.files.values()}
+        if self.provable:
+            have -= {
+                one.digest for one in self.manifest.layers if _is_packed(one) and packed_path(one.digest) not in self.state.files
+            }
         return [index for index in range(count) if self.manifest.layers[index].digest not in have]
+
+    def prove(self, count: int) -> None:
+        """DigestError unless the files of the first `count` layers are what the manifest promises, whatever `state.json` says.
+
+        Without `provable` nothing is asked. What the files hold now, `check_file` says.
+        """
+        for layer in self.manifest.layers[:count] if self.provable else ():
+            if layer.digest not in self._proven:
+                self._prove(layer)
+                self._proven.add(layer.digest)
+
+    def _prove(self, layer: Descriptor) -> None:
+        found = {path: entry for path, entry in self.state.files.items() if entry.layer == layer.digest}
+        plain = FileEntry(layer.size, layer.digest, layer.digest)
+        if not _is_packed(layer):
+            sound = str(layer.path) in found and all(entry == plain for entry in found.values())
+        else:
+            source = packed_path(layer.digest)
+            if found.get(source) != plain:
+                raise DigestError(
+                    f"{self.root}: nothing shows that {', '.join(found)} is what was signed; the next fetch repairs it"
+                )
+            self.check_file(source)
+            promised = {source: plain}
+            for path, data in layer_files(self.root / source, layer, source).items():
+                if data is not None:
+                    promised[path] = FileEntry(len(data), sha256_digest(data), layer.digest)
+            sound = found == promised
+        if not sound:
+            raise DigestError(f"{self.root}: {', '.join(found) or layer.path} is not what was signed; the next fetch repairs it")
+
+    def proof(self) -> Proof | None:
+        """What is kept to vouch for the manifest; None where there is nothing. FormatError if it is broken."""
+        path = self.root / PROOF
+        return Proof.parse(read_bounded(path, PROOF_LIMIT), str(path)) if path.exists() else None
+
+    def keep(self, proof: Proof) -> None:
+        """Keeps what vouches for the manifest: from now on every file must follow from it."""
+        write_file(self.root / PROOF, proof.to_bytes())
+        self.provable = True
 
     def check_file(self, path: str) -> None:
         """DigestError unless a file is what arrived once."""
@@ -151,6 +211,7 @@ class Store:
         count = ladder.configurations[k].layers
         if missing := self.missing(count):
             raise DigestError(f"{self.root}: configuration {k} lacks layer {missing[0]}; the next fetch repairs it")
+        self.prove(count)
         for path in self._paths_of(count):
             self.check_file(path)
         self.check_graph(ladder, k)
@@ -177,6 +238,12 @@ class Store:
                 self.check_file(path)
             except DigestError:
                 broken[path] = entry.layer
+        for layer in self.manifest.layers if self.provable else ():
+            if self.has(layer) and layer.digest not in broken.values():
+                try:
+                    self._prove(layer)
+                except ContentError:
+                    broken |= {path: layer.digest for path, entry in self.state.files.items() if entry.layer == layer.digest}
         if broken:
             gone = set(broken.values())
             self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if e.layer not in gone})
@@ -205,6 +272,8 @@ class Store:
         others = [path for path, entry in self.state.files.items() if entry.layer != layer.digest]
         check_unique([*others, *found])
         files = place_layer(source, layer, self.root, found)
+        if self.provable and _is_packed(layer):
+            files |= keep_packed(source, layer, self.root)
         self.state = replace(self.state, files={**self.state.files, **files})
         self._placed.append(source)
 
@@ -260,6 +329,7 @@ class Store:
     def next_version(self, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
         """A folder for another version, with all that it has in common with this one."""
         made = Store.begin(self.root / NEXT, manifest, name=name, url=url, reference=reference)
+        made.provable = self.provable
         files = dict(made.state.files)
         wanted = {layer.digest for layer in manifest.layers}
         try:
@@ -285,7 +355,9 @@ class Store:
             old = list(Store._load(parent).state.files)
         decide(self.root, old)
         finish_exchange(parent)
-        return Store.open(parent)
+        found = Store.open(parent)
+        found.provable = self.provable
+        return found
 
     def _paths_of(self, count: int) -> list[str]:
         layers = {layer.digest for layer in self.manifest.layers[:count]}
@@ -303,6 +375,11 @@ class Store:
                 found[path] = FileEntry(layer.size, layer.digest, layer.digest)
         if found:
             self.state = replace(self.state, files={**self.state.files, **found})
+
+
+def _is_packed(layer: Descriptor) -> bool:
+    """Whether a layer's files are something else than its bytes."""
+    return layer.media_type not in (WEIGHT_RAW, DOC_RAW, LADDER_JSON)
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

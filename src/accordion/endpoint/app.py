@@ -32,6 +32,7 @@ from accordion.endpoint.slow import SlowReaders, available
 from accordion.endpoint.tokens import TokenFile
 from accordion.endpoint.tracing import Traced, exporting_tracer
 from accordion.endpoint.transfers import Transfers
+from accordion.endpoint.tuf import TufFiles
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
 __all__ = ["create_app"]
@@ -54,6 +55,7 @@ def create_app(
     registry_refresh_s: float = REFRESH_S,
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
+    tuf: Path | str | None = None,
 ) -> ASGIApp:
     """An application over the packages in `directories`; any ASGI server can run it.
 
@@ -71,9 +73,10 @@ def create_app(
         registry_refresh_s: the same for the tags of a package in a registry.
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
+        tuf: a TUF repository, whose files are served under /tuf/.
 
     Raises:
-        UsageError: a directory is missing or holds no package, or two names are equal, or a file is missing or can't be one.
+        UsageError: a directory is missing or holds no package, two names are equal, a file is missing or can't be one.
         StorageError: the log can't be written, or the tokens can't be read.
         FormatError: not one package can be served, or the tokens make no sense.
     """
@@ -136,6 +139,14 @@ def create_app(
         _note(request, "openapi")
         return json_reply(openapi())
 
+    files = None if tuf is None else TufFiles(Path(tuf))
+
+    async def metadata(request: Request) -> Response:
+        _note(request, "tuf")
+        if files is None:
+            return problem(404, "unknown", "no TUF repository is served here")
+        return await asyncio.to_thread(files.reply, request)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         if watch is not None:
@@ -151,6 +162,7 @@ def create_app(
             Route("/healthz", healthz),
             Route("/metrics", expose),
             Route("/openapi.json", describe),
+            Route("/tuf/{name}", metadata),
             Route("/v2", registry),
             Route("/v2/{rest:path}", registry),
         ],

@@ -341,6 +341,12 @@ def openapi() -> dict[str, Any]:
                 },
             },
         },
+        "/tuf/{file}": _read(
+            "tuf",
+            "A file of the TUF repository that is served beside the packages.",
+            {"200": _body("Signed metadata.", "application/json", None), "404": _problem("There is no such file.")},
+            [_parameter("file", {"type": "string"})],
+        ),
         "/healthz": _read(
             "healthz",
             "Whether packages are served, and which are broken.",

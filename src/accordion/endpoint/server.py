@@ -29,6 +29,7 @@ from accordion.endpoint.request_log import check as check_log
 from accordion.endpoint.tls import check_pair
 from accordion.endpoint.tokens import TokenFile
 from accordion.endpoint.tracing import exporting_tracer
+from accordion.endpoint.tuf_export import repository_folder
 from accordion.errors import AccordionError, UsageError
 
 __all__ = ["Front", "serve"]
@@ -126,6 +127,8 @@ def serve(
         TokenFile(Path(tokens))
     if front.certificate is not None and front.key is not None:
         check_pair(front.certificate, front.key)
+    if (tuf := how.get("tuf")) is not None:
+        repository_folder(Path(tuf))
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
         scheme = "http" if front.certificate is None else "https"

@@ -16,6 +16,9 @@ from accordion.artifact.manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from accordion.errors import DigestError, FormatError, StorageError, UsageError
 from accordion.registry.blobs import blobs_of
 from accordion.registry.client import RegistryClient
+from accordion.registry.signatures import read_signatures
+from accordion.trust import Trust
+from accordion.trust.trust import CHECK_S
 
 __all__ = ["Transferred", "pull", "push"]
 
@@ -98,15 +101,22 @@ async def push(
     return Transferred(target.name, tag, manifest.digest, count.sent, count.reused, signature is not None, time.monotonic() - began)
 
 
-async def pull(client: RegistryClient, out: Path, *, tag: str | None = None, progress: Progress = lambda line: None) -> Transferred:
+async def pull(
+    client: RegistryClient,
+    out: Path,
+    *,
+    tag: str | None = None,
+    progress: Progress = lambda line: None,
+    trust: Trust | None = None,
+) -> Transferred:
     """Brings one version, and its signature where there is one, into the package directory `out`, made where there is none.
 
     In `out` the version is called `tag`; left out: as at the registry, `latest` for a digest. Blobs that `out` has are not fetched
-    again, so a pull that was interrupted goes on. The version appears in the index last.
+    again, so a pull that was interrupted goes on. The version appears in the index last. What `trust` does not admit stays away.
 
     Raises:
         UsageError: no such version; `out` holds something else.
-        ContentError: what came is not what was promised; it is not kept.
+        ContentError: what came is not what was promised, or (SignatureError) not signed as it must be; it is not kept.
         TransferError: the registry or the way to it failed.
     """
     if tag is not None and not is_tag(tag):
@@ -124,6 +134,10 @@ async def pull(client: RegistryClient, out: Path, *, tag: str | None = None, pro
             raise FormatError(
                 f"the signature of {manifest.digest} holds a blob of {blob.size} bytes; {SIGNATURE_LIMIT} are allowed"
             )
+    if trust is not None:
+        asked = client.target.reference
+        signatures, _ = await read_signatures(client, manifest.digest, within_s=CHECK_S)
+        await asyncio.to_thread(trust.admit, client.target.name, asked, manifest.digest, manifest.size, signatures)
     layout, count = Layout.create(out), _Count()
     incoming = layout.path / INCOMING
 

@@ -1,0 +1,78 @@
+"""`accordion sign PACKAGE --key FILE`: says of a version that it is what it is, beside it in the package."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from accordion.cli import options
+from accordion.cli.console import Context
+from accordion.cli.trusting import password_from, read_private
+from accordion.errors import UsageError
+
+__all__ = ["add", "execute"]
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "sign",
+        help="sign a version of a package",
+        description="Signs a version's manifest, and with it every prefix, in cosign's form. Left out, the version is latest, else "
+        "the only one; of several forms of one network, each is signed. The signature says the package's name, the tags that it "
+        "has, and how new it is, so that a device never goes back. An earlier signature by the same key is replaced, others stay.",
+    )
+    parser.add_argument("package", type=Path, metavar="PACKAGE", help="a package directory")
+    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key")
+    parser.add_argument("--reference", metavar="TAG", help="which version (latest, else the only one)")
+    parser.add_argument("--name", help="the name under which devices will ask for it (the directory's own)")
+    parser.add_argument(
+        "--tag", action="append", default=[], help="a tag that it holds for; once more for others (all it has here)"
+    )
+    parser.add_argument("--sequence", type=options.index, metavar="N", help="larger for what is newer (seconds since 1970)")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the private key's password")
+    return parser
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> int:
+    """Signs, and says what."""
+    from accordion.artifact.layout import Layout, is_tag
+    from accordion.registry import parse_reference
+    from accordion.trust.signature import add_signature
+    from accordion.trust.statement import Statement
+
+    for tag in arguments.tag:
+        if not is_tag(tag):
+            raise UsageError(f"{tag!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
+    layout = Layout.open(arguments.package)
+    name = arguments.name or arguments.package.resolve().name
+    if parse_reference(f"http://host/{name}").name != name:
+        raise UsageError(f"{name!r:.100} is no name of a package")
+    key = read_private(arguments.key, password_from(arguments.password_file))
+    now = int(time.time())
+    sequence = now if arguments.sequence is None else arguments.sequence
+    done = []
+    for reference in _versions(layout, arguments.reference):
+        manifest = layout.manifest(reference)
+        tags = tuple(arguments.tag or (tag for tag, one in layout.tags().items() if one.digest == manifest.digest))
+        signature = add_signature(layout, manifest, Statement(manifest.digest, name, tags, sequence), key, now)
+        done.append({"manifest": manifest.digest, "tags": list(tags), "signature": signature})
+    lines = [f"signed {name} as {', '.join(row['tags']) or 'any tag'}: {row['manifest']}" for row in done]
+    context.console.result({"name": name, "key": key.public.fingerprint, "sequence": sequence, "signed": done}, lines)
+    return 0
+
+
+def _versions(layout: Any, reference: str | None) -> list[str | None]:
+    """Which versions: the one that is named, else all forms of the network, which are equally new, else the usual one."""
+    from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
+    from accordion.planning.choice import relatives
+
+    if reference is not None:
+        return [reference]
+    ladders = {}
+    for tag in layout.tags():
+        first = layout.manifest(tag).layers[0]
+        ladders[tag] = decode_ladder(first, layout.read_blob(first, limit=LADDER_LIMIT))
+    return list(relatives(ladders, prefers=True)) or [None]
