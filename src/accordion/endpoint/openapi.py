@@ -345,7 +345,7 @@ def openapi() -> dict[str, Any]:
             "tuf",
             "A file of the TUF repository that is served beside the packages.",
             {"200": _body("Signed metadata.", "application/json", None), "404": _problem("There is no such file.")},
-            [_parameter("file", {"type": "string"})],
+            [_parameter("file", {"type": "string", "pattern": "^(timestamp|[1-9][0-9]{0,9}\\.(root|snapshot|targets))\\.json$"})],
         ),
         "/healthz": _read(
             "healthz",
