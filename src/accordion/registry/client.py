@@ -21,7 +21,7 @@ from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Des
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import AccordionError, DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.registry.auth import Credentials, bearer_token
-from accordion.registry.docker_config import from_docker
+from accordion.registry.docker_config import config_files, from_docker
 from accordion.registry.http import CACERT_VARIABLE, Http
 from accordion.registry.reference import Reference
 
@@ -50,7 +50,8 @@ class RegistryClient:
     async def __aenter__(self) -> Self:
         if self.credentials is None:
             self.credentials = Credentials.from_environment()
-        if self.credentials is None:
+        if self.credentials is None and any(path.exists() for path in config_files()):
+            # In a thread, since a helper may be asked; a machine without such files does not wait for one.
             self.credentials = await asyncio.to_thread(from_docker, urlsplit(self.target.base).netloc)
         self._http = Http()
         await self._http.open()
