@@ -15,7 +15,7 @@ START_S, STOP_S = 60.0, 60.0  # bounds for busy machines, not measurements
 
 
 @contextmanager
-def serving(*folders: Path) -> Iterator[str]:
+def serving(*folders: Path | str) -> Iterator[str]:
     """`accordion serve` in a process of its own; the value is its address."""
     with tempfile.TemporaryFile() as said:
         command = [sys.executable, "-m", "accordion.cli", "serve", *map(str, folders), "--port", "0", "--json"]

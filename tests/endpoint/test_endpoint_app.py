@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from accordion.artifact.layout import Layout
 from accordion.endpoint import create_app
+from accordion.endpoint.limits import UNBOUNDED
 from accordion.endpoint.openapi import openapi
 
 
@@ -97,7 +98,7 @@ async def test_the_description_names_every_error(client: httpx.AsyncClient, pack
 
 
 async def test_a_whole_file_goes_by_its_path_where_the_server_can(package: Any, tmp_path: Path) -> None:
-    app = create_app([tmp_path / "packages"])
+    app = create_app([tmp_path / "packages"], limits=UNBOUNDED)
     digest = package.manifest.layers[1].digest
 
     async def ask(path: str, method: str = "GET", **headers: str) -> list[Any]:

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from accordion.artifact.ladder import decode_ladder
 from accordion.artifact.layout import Layout
+from accordion.endpoint.limits import Limits
 from accordion.endpoint.openapi import openapi
 from accordion.planning import Plan, Request, make_plan
 
@@ -219,5 +220,5 @@ async def test_a_slow_body_is_not_waited_for(connect: Callable[..., httpx.AsyncC
         await asyncio.sleep(30)
         yield b"}"
 
-    async with connect(tmp_path / "packages", plan_timeout_s=0.05) as client:
+    async with connect(tmp_path / "packages", limits=Limits(body_s=0.05)) as client:
         problem(await client.post(PATH, content=slow()), 408)

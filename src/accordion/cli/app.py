@@ -13,6 +13,7 @@ from typing import NoReturn
 from accordion.cli import (
     calibrate,
     demo,
+    doctor,
     export,
     fetch,
     finish,
@@ -30,12 +31,14 @@ from accordion.cli import (
     shed,
     show,
     sign,
+    token,
     train,
     trust,
     tuf,
     upgrade,
     verify,
 )
+from accordion.cli.access import access, add_access
 from accordion.cli.console import Console, Context
 from accordion.errors import AccordionError, StorageError, UsageError
 
@@ -56,6 +59,7 @@ COMMANDS = (
     sign,
     tuf,
     serve,
+    token,
     trust,
     plan,
     fetch,
@@ -68,8 +72,11 @@ COMMANDS = (
     pull,
     export,
     picture,
+    doctor,
     demo,
 )
+
+SPEAKING = (serve, plan, fetch, upgrade, show, push, pull, doctor)  # to other hosts
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,6 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
         command = module.add(commands)
         command.add_argument("--json", action="store_true", help="one JSON document on standard output")
         command.set_defaults(execute=module.execute)
+        if module in SPEAKING:
+            add_access(command)
     return parser
 
 
@@ -103,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(as_json="--json" in arguments)
     try:
         parsed = build_parser().parse_args(arguments)
-        code: int = parsed.execute(parsed, Context(console, started))
+        with access(parsed):
+            code: int = parsed.execute(parsed, Context(console, started))
         sys.stdout.flush()
         return code
     except SystemExit as done:  # --help and --version

@@ -10,7 +10,7 @@ from typing import TypeVar
 from accordion import units
 from accordion.errors import UsageError
 
-__all__ = ["bits_per_second", "count", "data", "fraction", "index", "number", "port", "seconds"]
+__all__ = ["bits_per_second", "count", "data", "fraction", "index", "number", "or_none", "port", "seconds"]
 
 T = TypeVar("T")
 
@@ -81,3 +81,8 @@ count = _checked(_whole(1, "count"))
 number = _checked(_number)
 fraction = _checked(_fraction)
 port = _checked(_port)
+
+
+def or_none(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """As `parse`, and `none` for no such limit."""
+    return lambda text: None if text == "none" else parse(text)

@@ -14,7 +14,7 @@ from accordion.errors import UsageError
 from accordion.planning import Held, Plan, PlanTable, Request, make_plan
 from accordion.planning.choice import choose
 from accordion.planning.outlook import NEVER_S
-from accordion.registry import Credentials, Reference, RegistryClient, is_url, parse_reference
+from accordion.registry import Reference, RegistryClient, is_url, parse_reference
 from accordion.units import format_bytes, format_seconds
 
 __all__ = ["add", "execute", "make"]
@@ -82,5 +82,5 @@ def make(arguments: argparse.Namespace) -> Plan:
 
 
 async def _ask(target: Reference, request: Request) -> dict[str, Any] | None:
-    async with RegistryClient(target, Credentials.from_environment()) as client:
+    async with RegistryClient(target) as client:
         return await client.plan(request.to_json())

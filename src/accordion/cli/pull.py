@@ -33,12 +33,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Brings it, and says how much."""
-    from accordion.registry import Credentials, RegistryClient, Transferred, parse_reference, pull
+    from accordion.registry import RegistryClient, Transferred, parse_reference, pull
 
     source, trust = parse_reference(arguments.source), trust_from(arguments)
 
     async def work() -> Transferred:
-        async with RegistryClient(source, Credentials.from_environment()) as client:
+        async with RegistryClient(source) as client:
             return await pull(client, arguments.out, tag=arguments.tag, progress=context.console.progress, trust=trust)
 
     done = asyncio.run(work())

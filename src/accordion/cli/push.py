@@ -31,12 +31,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Sends, and says how much."""
-    from accordion.registry import Credentials, RegistryClient, Transferred, parse_reference, push
+    from accordion.registry import RegistryClient, Transferred, parse_reference, push
 
     target = parse_reference(arguments.target)
 
     async def work() -> Transferred:
-        async with RegistryClient(target, Credentials.from_environment()) as client:
+        async with RegistryClient(target) as client:
             return await push(arguments.package, client, version=arguments.reference, progress=context.console.progress)
 
     done = asyncio.run(work())

@@ -101,10 +101,9 @@ def _model(path: Path) -> Source:
 
 
 async def _remote(target: Reference) -> Source:
-    from accordion.registry.auth import Credentials
     from accordion.registry.client import RegistryClient
 
-    async with RegistryClient(target, Credentials.from_environment()) as client:
+    async with RegistryClient(target) as client:
         reference = await client.resolve()
         raw = await client.manifest(reference)
         if raw is None:

@@ -47,7 +47,7 @@ class Placing:
             try:
                 await asyncio.shield(self._task)
             except asyncio.CancelledError as error:
-                if self._task.cancelled():
+                if self._task is not None and self._task.cancelled():
                     raise
                 cancelled = error
             except BaseException:

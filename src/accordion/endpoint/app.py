@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,17 +16,28 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from accordion.endpoint.catalog import RESCAN_S, Catalog
+from accordion.endpoint.clients import Clients
+from accordion.endpoint.gate import Gate, caller_of, permit
+from accordion.endpoint.limits import Limits
 from accordion.endpoint.load import Load
+from accordion.endpoint.logs import Form, RequestLines, configure
 from accordion.endpoint.metrics import CONTENT_TYPE, Measured, Metrics
 from accordion.endpoint.openapi import openapi
-from accordion.endpoint.planner import BODY_TIMEOUT_S, MAX_BODY_BYTES, Planner
+from accordion.endpoint.planner import Planner
 from accordion.endpoint.registry import Registry
-from accordion.endpoint.replies import json_reply, problem
+from accordion.endpoint.remote import REFRESH_S
+from accordion.endpoint.replies import json_reply, oci_error, problem
 from accordion.endpoint.request_log import LOG_BYTES, RequestLog
+from accordion.endpoint.slow import SlowReaders, available
+from accordion.endpoint.tokens import TokenFile
+from accordion.endpoint.tracing import Traced, exporting_tracer
+from accordion.endpoint.transfers import Transfers
 from accordion.endpoint.tuf import TufFiles
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
 __all__ = ["create_app"]
+
+LOG = logging.getLogger("accordion.endpoint")
 
 
 def create_app(
@@ -34,9 +46,13 @@ def create_app(
     default_throughput_bps: float = DEFAULT_THROUGHPUT_BPS,
     overhead: Overhead | None = None,
     capacity_bps: float | None = None,
-    max_plan_bytes: int = MAX_BODY_BYTES,
-    plan_timeout_s: float = BODY_TIMEOUT_S,
+    limits: Limits | None = None,
+    tokens: Path | str | None = None,
+    trusted_proxies: Sequence[str] = (),
+    log: Form | None = None,
+    trace: bool = False,
     rescan_s: float = RESCAN_S,
+    registry_refresh_s: float = REFRESH_S,
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
     tuf: Path | str | None = None,
@@ -44,38 +60,56 @@ def create_app(
     """An application over the packages in `directories`; any ASGI server can run it.
 
     Args:
-        directories: packages, or folders that hold packages.
+        directories: packages, folders that hold packages, and addresses of packages in registries (texts with `://`).
         default_throughput_bps: what a plan assumes of the link, in bits/s, where the request says nothing.
         capacity_bps: what the endpoint's own line carries, in bits/s; near it, bytes are scarce (see `accordion.planning.choice`).
         overhead: round trips and bytes of a transfer beside manifest and layers; left out, the planner's own.
-        max_plan_bytes: how long a plan request may be.
-        plan_timeout_s: how long its body may take to arrive, in seconds.
+        limits: how much is done for whom; left out, the defaults of `Limits`.
+        tokens: a file that says who may do what; left out, everybody may do everything.
+        trusted_proxies: addresses and networks whose `X-Forwarded-For` is believed where clients are told apart.
+        log: sets this process's loggers up, and with "text" or "json" logs each request; left out, nothing is touched.
+        trace: sends a span for each request to where OpenTelemetry's variables say.
         rescan_s: how old the list of packages may be, in seconds, when an unknown name or the list is asked for.
+        registry_refresh_s: the same for the tags of a package in a registry.
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
         tuf: a TUF repository, whose files are served under /tuf/.
 
     Raises:
-        UsageError: a directory is missing or holds no package, two names are equal, the log can't be a file, or `tuf` is no
-            repository.
-        StorageError: the log can't be written.
-        FormatError: not one package can be served.
+        UsageError: a directory is missing or holds no package, two names are equal, a file is missing or can't be one.
+        StorageError: the log can't be written, or the tokens can't be read.
+        FormatError: not one package can be served, or the tokens make no sense.
     """
-    catalog = Catalog(directories, rescan_s=rescan_s)
+    limits = limits or Limits()
+    if log is not None:
+        configure(log)
+    token_file = None if tokens is None else TokenFile(Path(tokens), say=LOG.warning)
+    catalog = Catalog(directories, rescan_s=rescan_s, refresh_s=registry_refresh_s)
     metrics, load = Metrics(), Load(capacity_bps)
-    log = None
+    demand = None
     if request_log is not None:
-        log = RequestLog(Path(request_log), max_bytes=request_log_bytes, dropped=metrics.unlogged.inc)
+        demand = RequestLog(Path(request_log), max_bytes=request_log_bytes, dropped=metrics.unlogged.inc)
     planner = Planner(
         metrics,
         default_throughput_bps=default_throughput_bps,
         overhead=overhead or Overhead(),
         load=load,
-        max_body_bytes=max_plan_bytes,
-        body_timeout_s=plan_timeout_s,
-        log=log,
+        max_body_bytes=limits.body_bytes,
+        body_timeout_s=limits.body_s,
+        log=demand,
     )
-    registry = Registry(catalog, planner)
+    clients = Clients(
+        trusted_proxies,
+        requests_per_s=limits.requests_per_s,
+        burst=limits.burst,
+        transfers=limits.transfers,
+        client_transfers=limits.client_transfers,
+    )
+    watch = None
+    if limits.min_rate_bps is not None and available():
+        watch = SlowReaders(limits.min_rate_bps, limits.patience_s, metrics.cut.labels("slow").inc)
+    transfers = Transfers(clients, limits, metrics, kernel_tells=watch is not None)
+    registry = Registry(catalog, planner, transfers, metrics, most_ranges=limits.ranges)
 
     def look() -> tuple[list[str], dict[str, str]]:
         catalog.refresh()
@@ -84,15 +118,19 @@ def create_app(
     async def healthz(request: Request) -> Response:
         _note(request, "healthz")
         names, problems = await asyncio.to_thread(look)
+        caller = caller_of(request.scope)
         value = {
             "status": "ok" if names else "empty",
             "packages": len(names),
-            "problems": [{"name": name, "problem": text} for name, text in sorted(problems.items())],
+            "problems": [{"name": name, "problem": text} for name, text in sorted(problems.items()) if caller.may("pull", name)],
         }
         return json_reply(value, status=200 if names else 503, headers={"Cache-Control": "no-store"})
 
     async def expose(request: Request) -> Response:
         _note(request, "metrics")
+        if (refusal := permit(request.scope, metrics, "metrics")) is not None:
+            return refusal
+        metrics.stale_tokens.set(int(token_file is not None and token_file.problem is not None))
         names, problems = await asyncio.to_thread(look)
         text = metrics.text(packages=len(names), problems=len(problems))
         return Response(text, 200, {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE})
@@ -111,9 +149,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if watch is not None:
+            watch.start()
         yield
-        if log is not None:
-            await asyncio.to_thread(log.close)
+        if watch is not None:
+            await asyncio.to_thread(watch.stop)
+        if demand is not None:
+            await asyncio.to_thread(demand.close)
 
     app = Starlette(
         routes=[
@@ -128,7 +170,10 @@ def create_app(
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False
-    return Measured(app, metrics, load)
+    inside: ASGIApp = Gate(app, metrics, clients, token_file)
+    if trace:
+        inside = Traced(inside, exporting_tracer())
+    return Measured(inside, metrics, load, RequestLines() if log in ("text", "json") else None)
 
 
 def _note(request: Request, route: str) -> None:
@@ -139,6 +184,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = {404: "unknown", 405: "method"}.get(error.status_code, "invalid")
     detail = "there is nothing at this path" if error.status_code == 404 else error.detail
+    if error.status_code == 404 and request.scope["path"].startswith("/v2/"):  # with an end of a line in it, which no route takes
+        return oci_error(404, "NAME_UNKNOWN", detail)
     return problem(error.status_code, kind, detail, headers=error.headers)
 
 

@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from accordion.endpoint.package import Package, Snapshot
+from accordion.endpoint.package import Package
+from accordion.endpoint.remote import REFRESH_S, RemotePackage, source_reference
+from accordion.endpoint.served import Served, Source
 from accordion.errors import FormatError, UsageError
 
 __all__ = ["Catalog", "is_name"]
@@ -28,24 +30,28 @@ def is_name(text: str) -> bool:
 
 
 class Catalog:
-    """The packages in some directories. Broken ones are listed in `problems` and leave the others alone.
+    """The packages in some directories, and in registries. Broken ones are listed in `problems` and leave the others alone.
 
     A directory that is a package has its own name; one that holds several gives each its path below the directory. Links to
-    directories are not followed. Packages that come later are found, and those that go are dropped.
+    directories are not followed. Packages that come later are found, and those that go are dropped. A text with `://` in it is a
+    repository in a registry, which is served under its own name.
 
     Raises:
         UsageError: a directory is missing or holds no package, a name is impossible, or two are equal.
         FormatError: not one package can be served.
     """
 
-    def __init__(self, directories: Sequence[Path | str], *, rescan_s: float = RESCAN_S) -> None:
+    def __init__(self, directories: Sequence[Path | str], *, rescan_s: float = RESCAN_S, refresh_s: float = REFRESH_S) -> None:
         if not directories:
             raise UsageError("name at least one directory with packages")
-        self.directories = [Path(directory).absolute() for directory in directories]
+        far = [source_reference(text) for text in directories if isinstance(text, str) and "://" in text]
+        self._far = [RemotePackage(target, refresh_s=refresh_s) for target in far]
+        near = [directory for directory in directories if not (isinstance(directory, str) and "://" in directory)]
+        self.directories = [Path(directory).absolute() for directory in near]
         self._rescan_s = rescan_s
         self._lock = threading.Lock()
         self._scanned = 0.0
-        self._packages: dict[str, Package] = {}
+        self._packages: dict[str, Source] = {}
         self._misnamed: dict[str, str] = {}
         self._scan(first=True)
         self._load_all()
@@ -62,7 +68,7 @@ class Catalog:
         found = {name: "; ".join(package.problems) for name, package in list(self._packages.items()) if package.problems}
         return {**self._misnamed, **found}
 
-    async def snapshot(self, name: str) -> Snapshot | None:
+    async def snapshot(self, name: str) -> Served | None:
         """The package of this name as it is now, or None."""
         package = self._packages.get(name)
         if package is not None and (current := package.current()) is not None:
@@ -76,7 +82,7 @@ class Catalog:
                 self._scan(first=False)
         self._load_all()
 
-    def _find(self, name: str) -> Snapshot | None:
+    def _find(self, name: str) -> Served | None:
         package = self._packages.get(name)
         if package is None and is_name(name):
             self.refresh()
@@ -88,7 +94,9 @@ class Catalog:
             package.snapshot()
 
     def _scan(self, *, first: bool) -> None:
-        packages: dict[str, Package] = {}
+        packages: dict[str, Source] = {package.name: package for package in self._far}
+        if first and len(packages) < len(self._far):
+            raise UsageError("two packages in registries have the same name")
         misnamed: dict[str, str] = {}
         for directory in self.directories:
             found = list(_packages_in(directory)) if first or directory.is_dir() else []
@@ -104,10 +112,12 @@ class Catalog:
                     misnamed[repr(name)[:100]] = "its folder's name can't be the name of a package"
                 elif known is None:
                     before = self._packages.get(name)
-                    packages[name] = before if before is not None and before.path == path else Package(name, path)
-                elif known.path.resolve() != path.resolve() or first:
+                    same = isinstance(before, Package) and before.path == path
+                    packages[name] = before if same and before is not None else Package(name, path)
+                elif not isinstance(known, Package) or known.path.resolve() != path.resolve() or first:
                     if first:
-                        raise UsageError(f"two packages have the name {name!r}: {known.path} and {path}")
+                        where = known.path if isinstance(known, Package) else "one in a registry"
+                        raise UsageError(f"two packages have the name {name!r}: {where} and {path}")
                     misnamed[name] = "two packages have this name; the first is served"
         self._packages, self._misnamed = packages, misnamed
         self._scanned = time.monotonic()

@@ -37,6 +37,11 @@ class Content:
         """Bytes in all."""
         return self.offsets[-1]
 
+    @property
+    def file(self) -> Path | None:
+        """Where the bytes lie, if they are one file."""
+        return self.paths[0] if len(self.paths) == 1 else None
+
     async def blocks(self, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` to `end`, both inclusive, in blocks of at most `BLOCK_BYTES`.
 

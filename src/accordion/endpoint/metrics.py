@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accordion.endpoint.load import Load
+from accordion.endpoint.logs import RequestLines
 
 __all__ = ["CONTENT_TYPE", "Measured", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+REFUSALS = ("rate", "transfers", "client_transfers", "unauthenticated", "forbidden")
+CUTS = ("slow", "time", "source")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -39,6 +43,32 @@ class Metrics:
         self.unlogged = Counter("accordion_request_log_dropped_lines", "Plan requests that the log missed.", registry=self.registry)
         self.packages = Gauge("accordion_packages", "Packages that are served.", registry=self.registry)
         self.problems = Gauge("accordion_package_problems", "Packages of which something can't be served.", registry=self.registry)
+        self.refused = Counter(
+            "accordion_refused", "Requests refused, by the limit or the right that failed.", ["reason"], registry=self.registry
+        )
+        self.transfers = Gauge("accordion_transfers_underway", "Blobs and streams being sent.", registry=self.registry)
+        self.cut = Counter(
+            "accordion_transfers_cut",
+            "Transfers cut off, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.stale_tokens = Gauge(
+            "accordion_tokens_unreadable", "1 if the file of tokens can't be read any more.", registry=self.registry
+        )
+        self.start = Gauge(
+            "accordion_start_time_seconds", "When this process began to serve, in Unix time.", registry=self.registry
+        )
+        self.start.set_to_current_time()
+        for reason in REFUSALS:  # so that a rate is known from the first refusal on
+            self.refused.labels(reason)
+        for reason in CUTS:
+            self.cut.labels(reason)
+        ProcessCollector(namespace="accordion", registry=self.registry)  # memory, processor time, descriptors
+
+    def refuse(self, reason: str) -> None:
+        """Counts one refusal."""
+        self.refused.labels(reason).inc()
 
     def plan(self, outcome: str) -> None:
         """Counts one plan request."""
@@ -52,22 +82,25 @@ class Metrics:
 
 
 class Measured:
-    """An ASGI application, counted, also for its load.
+    """An ASGI application, counted, also for its load, and with `lines` logged.
 
     The route's name is what the application leaves in `scope["accordion"]["route"]`.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, load: Load) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, load: Load, lines: RequestLines | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._load = load
+        self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status, count, promised = 500, 0, 0
-        notes = scope["accordion"] = {"route": "other"}
+        notes: dict[str, Any] = {"route": "other"}
+        scope["accordion"] = notes
+        identifier = "" if self._lines is None else self._lines.new_id()
         begin = time.perf_counter()
 
         async def counting(message: Message) -> None:
@@ -76,6 +109,8 @@ class Measured:
             if kind == "http.response.start":
                 status = message["status"]
                 promised = next((int(value) for name, value in message["headers"] if name == b"content-length"), 0)
+                if identifier:
+                    message = {**message, "headers": [*message["headers"], (b"x-request-id", identifier.encode())]}
             elif kind == "http.response.body":
                 count += (size := len(message.get("body", b"")))
                 self._load.sent(size)
@@ -93,4 +128,6 @@ class Measured:
             route, method = notes["route"], scope["method"] if scope["method"] in _METHODS else "other"
             metrics.requests.labels(route, method, str(status)).inc()
             metrics.sent.labels(route).inc(count)
-            metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+            metrics.seconds.labels(route).observe(seconds := time.perf_counter() - begin)
+            if self._lines is not None:
+                self._lines.note(identifier, method, notes, status, count, seconds)

@@ -16,10 +16,24 @@ _NAME = {
     "in": "path",
     "required": True,
     "description": "The package's name. It may hold slashes.",
-    "schema": {"type": "string"},
+    "schema": {
+        "type": "string",
+        "maxLength": 255,
+        "pattern": "^[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*(/[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*)*$",
+    },
 }
+_REFERENCE = {"type": "string", "pattern": "^([A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64})$"}
 _POSITIVE = {"type": ["number", "null"], "exclusiveMinimum": 0}
 
+_ERRORS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["code", "message"],
+        "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+    },
+}
 _ASCENDING = {"type": "array", "minItems": 1, "maxItems": 32, "items": {"type": "number", "exclusiveMinimum": 0}}
 
 _SCHEMAS: dict[str, Any] = {
@@ -167,22 +181,13 @@ _SCHEMAS: dict[str, Any] = {
             "field": {"type": "string", "description": "The request's field that is wrong."},
             "limit": {"type": "string", "description": "The limit that can't be kept."},
             "nearest": {"$ref": "#/components/schemas/Plan"},
+            "errors": {**_ERRORS, "description": "The same for registry clients, where the gate refuses."},
         },
     },
     "RegistryErrors": {
         "type": "object",
         "required": ["errors"],
-        "properties": {
-            "errors": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "required": ["code", "message"],
-                    "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-                },
-            }
-        },
+        "properties": {"errors": _ERRORS},
     },
     "Tags": {
         "type": "object",
@@ -235,6 +240,11 @@ def _registry_error(description: str) -> dict[str, Any]:
     return _body(description, "application/json", "RegistryErrors")
 
 
+_GUARDED: Mapping[str, Any] = {
+    "401": _problem("A token is needed, or this one is not valid."),
+    "403": _problem("This token does not have the right."),
+    "429": _problem("Too many requests or transfers of one client; Retry-After says when to come back."),
+}
 _OCTETS = "application/octet-stream"
 _PARTIAL = _body("The range asked for; several ranges as multipart/byteranges.", _OCTETS, None)
 _MULTIPART: Mapping[str, Any] = {"multipart/byteranges": {"schema": {}}}
@@ -243,6 +253,7 @@ _CONTENT: Mapping[str, Any] = {
     "206": {**_PARTIAL, "content": {**_PARTIAL["content"], **_MULTIPART}},
     "304": {"description": "What If-None-Match names."},
     "416": {"description": "No byte lies in the ranges asked for."},
+    "503": _problem("As many transfers are under way as the endpoint carries; Retry-After says when to come back."),
 }
 _RANGE = [
     {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
@@ -260,6 +271,7 @@ def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(identifier: str, summary: str, responses: Mapping[str, Any], parameters: list[Any] | None = None) -> dict[str, Any]:
     """GET, and HEAD with the same headers."""
+    responses = {**responses, **_GUARDED}
     head = {status: {"description": answer["description"]} for status, answer in responses.items() if status not in ("206", "416")}
     path: dict[str, Any] = {
         "get": {"operationId": identifier, "summary": summary, "responses": dict(responses)},
@@ -293,7 +305,7 @@ def openapi() -> dict[str, Any]:
             "manifest",
             "A manifest by tag or digest.",
             {"200": _body("Its exact bytes.", "application/vnd.oci.image.manifest.v1+json", None), **unknown},
-            [_NAME, _parameter("reference", {"type": "string"})],
+            [_NAME, _parameter("reference", _REFERENCE)],
         ),
         "/v2/{name}/blobs/{digest}": _read("blob", "A blob.", {**_CONTENT, **bad_digest, **unknown}, [_NAME, digest, *_RANGE]),
         "/v2/{name}/referrers/{digest}": _read(
@@ -325,6 +337,7 @@ def openapi() -> dict[str, Any]:
                     "409": _problem("No configuration keeps the limits: which one failed, and the nearest plan."),
                     "413": _problem("The body is too large."),
                     "422": _problem("A field is wrong: which one."),
+                    **_GUARDED,
                 },
             },
         },
@@ -332,7 +345,7 @@ def openapi() -> dict[str, Any]:
             "tuf",
             "A file of the TUF repository that is served beside the packages.",
             {"200": _body("Signed metadata.", "application/json", None), "404": _problem("There is no such file.")},
-            [_parameter("file", {"type": "string"})],
+            [_parameter("file", {"type": "string", "pattern": "^(timestamp|[1-9][0-9]{0,9}\\.(root|snapshot|targets))\\.json$"})],
         ),
         "/healthz": _read(
             "healthz",
@@ -354,5 +367,12 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": _SCHEMAS},
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "Where the endpoint has tokens."},
+                "password": {"type": "http", "scheme": "basic", "description": "The same: any user, the token as password."},
+            },
+        },
+        "security": [{}, {"token": []}, {"password": []}],
     }

@@ -17,10 +17,11 @@ from accordion.artifact.layout import Layout, signature_tag
 from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.content import Content
+from accordion.endpoint.served import Body
 from accordion.errors import AccordionError, FormatError
 from accordion.planning import PlanTable
 
-__all__ = ["INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version"]
+__all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version"]
 
 LOG = logging.getLogger("accordion.endpoint")
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -66,7 +67,7 @@ class Version:
     manifest: Manifest
     ladder: Ladder
     table: PlanTable
-    stream: Content  # all layers in order
+    stream: Body  # all layers in order
 
     @classmethod
     def load(cls, layout: Layout, document: Document) -> Version:
@@ -113,7 +114,7 @@ class Snapshot:
         """The tags that name model versions."""
         return [tag for tag, document in self.tags.items() if document.digest in self.versions]
 
-    def blob(self, digest: str) -> Content | None:
+    def blob(self, digest: str) -> Body | None:
         """The blob with this digest, if there is one."""
         path = self.layout.blob_path(digest)
         size = _plain_size(path)

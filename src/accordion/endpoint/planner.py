@@ -16,9 +16,10 @@ from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.connection import delivery_rate_bps
 from accordion.endpoint.load import Load
 from accordion.endpoint.metrics import Metrics
-from accordion.endpoint.package import Snapshot, Version
+from accordion.endpoint.package import Version
 from accordion.endpoint.replies import json_reply, problem
 from accordion.endpoint.request_log import RequestLog
+from accordion.endpoint.served import Served
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Overhead, Request, RequestError
 from accordion.planning.choice import choose, relatives
@@ -57,7 +58,7 @@ class Planner:
         self._body_timeout_s = body_timeout_s
         self._log = log
 
-    async def reply(self, name: str, snapshot: Snapshot, http: HttpRequest) -> Response:
+    async def reply(self, name: str, snapshot: Served, http: HttpRequest) -> Response:
         """The plan, or a problem that says why there is none."""
         try:
             request = self._parse(await self._body(http))
@@ -124,7 +125,7 @@ class Planner:
         seen = delivery_rate_bps((str(client[0]), int(client[1])), (str(server[0]), int(server[1])))
         return self._default_bps if seen is None else max(1.0, seen)
 
-    async def _targets(self, snapshot: Snapshot, request: Request) -> list[Version]:
+    async def _targets(self, snapshot: Served, request: Request) -> list[Version]:
         """The version that is asked for; several where the plan may choose among forms of one network."""
         if request.reference is None:
             tagged = {tag: snapshot.versions[snapshot.tags[tag].digest] for tag in snapshot.model_tags()}
@@ -133,7 +134,7 @@ class Planner:
                 return [tagged[tag] for tag in tags]
         return [await self._target(snapshot, request)]
 
-    async def _target(self, snapshot: Snapshot, request: Request) -> Version:
+    async def _target(self, snapshot: Served, request: Request) -> Version:
         reference = request.reference
         if reference is None:
             tags = snapshot.model_tags()
@@ -153,7 +154,7 @@ class Planner:
             raise _Refused(404, "unknown", "reference: this package has no model version of this tag or digest", field="reference")
         return version
 
-    async def _held(self, snapshot: Snapshot, request: Request, target: Version) -> tuple[Manifest, Ladder] | None:
+    async def _held(self, snapshot: Served, request: Request, target: Version) -> tuple[Manifest, Ladder] | None:
         if request.held is None or (request.held.manifest == target.manifest.digest and request.reference is not None):
             return None
         version = await _version(snapshot, request.held.manifest)
@@ -163,7 +164,7 @@ class Planner:
         return version.manifest, version.ladder
 
 
-async def _version(snapshot: Snapshot, digest: str) -> Version | None:
+async def _version(snapshot: Served, digest: str) -> Version | None:
     if snapshot.knows(digest):
         return snapshot.version(digest)
     return await asyncio.to_thread(snapshot.version, digest)

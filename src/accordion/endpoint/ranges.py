@@ -14,10 +14,10 @@ class Unsatisfiable(Exception):  # noqa: N818  it is an answer (416), not a fail
     """The header is well formed, but none of its ranges holds a byte of the content."""
 
 
-def parse_range(header: str | None, size: int) -> list[tuple[int, int]] | None:
+def parse_range(header: str | None, size: int, *, most: int = MOST_RANGES) -> list[tuple[int, int]] | None:
     """The ranges asked for, as (first, last) byte, both inclusive, ascending; those that overlap or touch are merged.
 
-    None where the header has to be ignored: it is missing, malformed, in another unit or of more than `MOST_RANGES` ranges.
+    None where the header has to be ignored: it is missing, malformed, in another unit or of more than `most` ranges.
 
     Raises:
         Unsatisfiable: no range holds a byte.
@@ -27,9 +27,9 @@ def parse_range(header: str | None, size: int) -> list[tuple[int, int]] | None:
     unit, equals, rest = header.partition("=")
     if not equals or unit.strip().lower() != "bytes":
         return None
-    parts = [part.strip(" \t") for part in rest.split(",", MOST_RANGES + 1)]
+    parts = [part.strip(" \t") for part in rest.split(",", most + 1)]
     parts = [part for part in parts if part]  # empty list elements are allowed, and mean nothing
-    if not parts or len(parts) > MOST_RANGES:
+    if not parts or len(parts) > most:
         return None
     found: list[tuple[int, int]] = []
     for part in parts:

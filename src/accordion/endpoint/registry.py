@@ -13,10 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accordion.artifact.digest import is_digest
 from accordion.endpoint.catalog import Catalog
-from accordion.endpoint.package import INDEX_MEDIA_TYPE, Snapshot
+from accordion.endpoint.gate import caller_of, permit
+from accordion.endpoint.metrics import Metrics
+from accordion.endpoint.package import INDEX_MEDIA_TYPE
 from accordion.endpoint.planner import Planner
 from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
+from accordion.endpoint.served import Served
+from accordion.endpoint.transfers import Transfers
 
 __all__ = ["Registry"]
 
@@ -27,11 +31,14 @@ _READ = ("GET", "HEAD")
 
 
 class Registry:
-    """An ASGI application for the paths under /v2/."""
+    """An ASGI application for the paths under /v2/. Whoever asks gets as far as the caller's rights, which the gate has left."""
 
-    def __init__(self, catalog: Catalog, planner: Planner) -> None:
+    def __init__(self, catalog: Catalog, planner: Planner, transfers: Transfers, metrics: Metrics, *, most_ranges: int) -> None:
         self.catalog = catalog
         self.planner = planner
+        self.transfers = transfers
+        self.metrics = metrics
+        self.most_ranges = most_ranges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = parse_target(scope["path_params"].get("rest", ""))
@@ -49,6 +56,9 @@ class Registry:
             if target.kind in _OWN:
                 return problem(405, "method", detail, headers=headers)
             return oci_error(405, "UNSUPPORTED", detail, headers=headers)
+        right = "plan" if target.kind == "plan" else "pull"
+        if (refusal := permit(request.scope, self.metrics, right, target.name or None)) is not None:
+            return refusal
         if target.kind == "base":
             return json_reply({}, headers=_VERSION)
         if target.kind == "catalog":
@@ -57,13 +67,14 @@ class Registry:
         if snapshot is None:
             detail = "no package of this name is served here"
             return problem(404, "unknown", detail) if target.kind in _OWN else oci_error(404, "NAME_UNKNOWN", detail)
+        request.scope.get("accordion", {})["package"] = target.name
         if target.kind == "plan":
             return await self.planner.reply(target.name, snapshot, request)
         if target.kind == "tags":
             return self._page(request, sorted(snapshot.tags), {"name": target.name}, "tags", f"/v2/{target.name}/tags/list")
         return await self._by_reference(target, snapshot, request)
 
-    async def _by_reference(self, target: Target, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+    async def _by_reference(self, target: Target, snapshot: Served, request: HttpRequest) -> ASGIApp:
         if target.kind == "manifest":
             return await self._manifest(target.reference, snapshot, request)
         if not is_digest(target.reference):
@@ -76,9 +87,10 @@ class Registry:
         content = snapshot.blob(target.reference)
         if content is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
-        return ContentReply(content, _OCTETS, {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION})
+        headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
+        return self.transfers.watched(ContentReply(content, _OCTETS, headers, most_ranges=self.most_ranges))
 
-    async def _manifest(self, reference: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+    async def _manifest(self, reference: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         if is_digest(reference) and not snapshot.knows(reference):
             document = await asyncio.to_thread(snapshot.document, reference)
         else:
@@ -101,13 +113,14 @@ class Registry:
             return Response(None, 304, headers)
         return Response(body, 200, headers, document.media_type)
 
-    async def _stream(self, digest: str, snapshot: Snapshot) -> ASGIApp:
+    async def _stream(self, digest: str, snapshot: Served) -> ASGIApp:
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
         if version is None:
             return problem(404, "unknown", "this package has no model version of this digest")
-        return ContentReply(version.stream, _OCTETS, {"Cache-Control": IMMUTABLE})
+        headers = {"Cache-Control": IMMUTABLE}
+        return self.transfers.watched(ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges))
 
-    async def _referrers(self, digest: str, snapshot: Snapshot, request: HttpRequest) -> ASGIApp:
+    async def _referrers(self, digest: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         manifests = await asyncio.to_thread(snapshot.referrers, digest)
         headers = dict(_VERSION)
         if (wanted := request.query_params.get("artifactType")) is not None:
@@ -118,7 +131,8 @@ class Registry:
 
     async def _catalog(self, request: HttpRequest) -> ASGIApp:
         await asyncio.to_thread(self.catalog.refresh)
-        names = await asyncio.to_thread(self.catalog.names)
+        caller = caller_of(request.scope)
+        names = [name for name in await asyncio.to_thread(self.catalog.names) if caller.may("pull", name)]
         return self._page(request, names, {}, "repositories", "/v2/_catalog")
 
     def _page(self, request: HttpRequest, items: Sequence[str], value: dict[str, Any], field: str, path: str) -> Response:

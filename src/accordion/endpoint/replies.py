@@ -12,8 +12,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from accordion.endpoint.content import Content
-from accordion.endpoint.ranges import Unsatisfiable, parse_range
+from accordion.endpoint.ranges import MOST_RANGES, Unsatisfiable, parse_range
+from accordion.endpoint.served import Body
 
 __all__ = ["IMMUTABLE", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
 
@@ -52,8 +52,9 @@ class ContentReply:
     A whole file is handed to the server by its path where the server can take it, so that its bytes never come into Python.
     """
 
-    def __init__(self, content: Content, media_type: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, content: Body, media_type: str, headers: Mapping[str, str], *, most_ranges: int = MOST_RANGES) -> None:
         self.content = content
+        self.most_ranges = most_ranges
         self.media_type = media_type
         self.headers = {"ETag": content.etag, "Accept-Ranges": "bytes", **headers}
 
@@ -68,7 +69,7 @@ class ContentReply:
         # Ranges are defined for GET alone. A date in If-Range never matches: there is no Last-Modified here.
         if scope["method"] == "GET" and asked.get(b"if-range", self.content.etag).strip() == self.content.etag:
             try:
-                ranges = parse_range(asked.get(b"range"), size)
+                ranges = parse_range(asked.get(b"range"), size, most=self.most_ranges)
             except Unsatisfiable:
                 await _start(send, 416, {**self.headers, "Content-Range": f"bytes */{size}", "Content-Length": "0"})
                 await _end(send)
@@ -84,8 +85,8 @@ class ContentReply:
         await _start(send, 206 if ranges else 200, headers)
         if scope["method"] == "HEAD" or size == 0:
             await _end(send)
-        elif end + 1 - start == size and len(self.content.paths) == 1 and "http.response.pathsend" in scope.get("extensions", {}):
-            await send({"type": "http.response.pathsend", "path": str(self.content.paths[0])})
+        elif end + 1 - start == size and self.content.file is not None and "http.response.pathsend" in scope.get("extensions", {}):
+            await send({"type": "http.response.pathsend", "path": str(self.content.file)})
         else:
             await self._send_blocks([(b"", start, end)], b"", receive, send)
 

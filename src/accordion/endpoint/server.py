@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from starlette.types import ASGIApp
 
 from accordion.endpoint.app import create_app
 from accordion.endpoint.catalog import Catalog
+from accordion.endpoint.clients import Proxies
+from accordion.endpoint.limits import Limits
+from accordion.endpoint.logs import Form, server_config
 from accordion.endpoint.request_log import check as check_log
+from accordion.endpoint.tls import check_pair
+from accordion.endpoint.tokens import TokenFile
+from accordion.endpoint.tracing import exporting_tracer
 from accordion.endpoint.tuf_export import repository_folder
 from accordion.errors import AccordionError, UsageError
 
-__all__ = ["serve"]
+__all__ = ["Front", "serve"]
 
-_STOP_S = 30  # how long transfers under way may take to end after a signal to stop
+GRACE_S = 30.0  # how long transfers under way may take to end after a signal to stop
 _READY_S = 60.0  # how long the workers may take to start listening
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What the server itself bounds, before a request is one. HTTP/1.1 is all that it speaks: one request a connection at a time.
+
+    Raises:
+        UsageError: a value makes no sense.
+    """
+
+    header_bytes: int = 64 * 1024
+    """Bytes of a request's line and headers (at most 100 of them); more is answered 431."""
+    header_s: float = 15.0
+    """Seconds for these to arrive, and for an idle connection to say something again."""
+    connections: int = 2048
+    """Connections at once; who comes beyond waits in the kernel's queue."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """PEM files; with them, TLS 1.2 or newer and nothing else."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError("TLS needs both, a certificate and its key")
+        if not 8192 <= self.header_bytes <= 2**24:
+            raise UsageError(f"headers of {self.header_bytes} bytes: the bound must lie between 8 KiB and 16 MiB")
+        if not 0.1 <= self.header_s <= 3600:
+            raise UsageError(f"{self.header_s:g} s for headers: the bound must lie between 100 ms and 1 h")
+        if self.connections < 1:
+            raise UsageError("no connections at all: nobody could be served")
 
 
 def serve(
@@ -36,56 +74,87 @@ def serve(
     *,
     workers: int = 1,
     on_ready: Callable[[str], None] | None = None,
-    stop_s: int = _STOP_S,
+    grace_s: float = GRACE_S,
     capacity_bps: float | None = None,
-    **limits: Any,
+    front: Front | None = None,
+    limits: Limits | None = None,
+    log: Form = "none",
+    **how: Any,
 ) -> None:
     """Serves packages until the process is told to stop (SIGINT or SIGTERM); transfers under way are finished first.
 
+    SIGHUP starts every worker anew, one after the other, with the files as they then are (certificate, tokens, packages); the old
+    one finishes what it has under way.
+
     Args:
-        directories: packages, or folders that hold packages.
+        directories: packages, folders that hold packages, and addresses of packages in registries (texts with `://`).
         host: the address or name to listen at.
         port: the port, 0 for any free one.
         workers: processes; each counts its own metrics.
         on_ready: called with the endpoint's URL when it answers; left out, the URL is printed to standard error.
-        stop_s: seconds that transfers under way may take to end.
+        grace_s: seconds that transfers under way may take to end.
         capacity_bps: as in `create_app`, for all workers together.
-        limits: as in `create_app`.
+        front: what the server itself bounds; `connections` are all workers' together.
+        limits: as in `create_app`; `transfers` are all workers' together, what is for each client each worker counts for itself.
+        log: the form of the log on standard error; "none": only what goes wrong, as text.
+        how: as in `create_app`.
 
     Raises:
-        UsageError: a directory, host or port makes no sense.
-        FormatError: not one package can be served.
+        UsageError: a directory, host, port, file or limit makes no sense.
+        FormatError: not one package can be served, or the tokens make no sense.
         AccordionError: the port can't be had.
     """
     if not 0 <= port <= 65535:
         raise UsageError(f"{port} is no port: 0 to 65535")
     if not 1 <= workers <= 1024:
         raise UsageError(f"{workers} is no number of workers: 1 to 1024")
+    if not 1 <= grace_s <= 86400:
+        raise UsageError(f"{grace_s:g} s to end transfers in: it must lie between 1 s and a day")
+    front, limits = front or Front(), limits or Limits()
+    if limits.transfers is not None:
+        limits = replace(limits, transfers=max(1, limits.transfers // workers))
+    how |= {"limits": limits, "log": log}
     if capacity_bps is not None:
-        limits = {**limits, "capacity_bps": capacity_bps / workers}
-    Catalog(directories)  # says here, once, what is wrong; the workers make their own
-    if (log := limits.get("request_log")) is not None:
-        check_log(Path(log))
-    if (tuf := limits.get("tuf")) is not None:
+        how["capacity_bps"] = capacity_bps / workers
+    # What is wrong is said here, once; the workers make their own.
+    Catalog(directories)
+    Proxies(how.get("trusted_proxies", ()))
+    if (demand := how.get("request_log")) is not None:
+        check_log(Path(demand))
+    if how.get("trace"):
+        exporting_tracer()
+    if (tokens := how.get("tokens")) is not None:
+        TokenFile(Path(tokens))
+    if front.certificate is not None and front.key is not None:
+        check_pair(front.certificate, front.key)
+    if (tuf := how.get("tuf")) is not None:
         repository_folder(Path(tuf))
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
-        url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+        scheme = "http" if front.certificate is None else "https"
+        url = f"{scheme}://{f'[{address}]' if ':' in address else address}:{port}"
         server = Granian(
             "accordion",
             address=address,
             port=port,
             interface=Interfaces.ASGI,
             workers=workers,
-            workers_kill_timeout=stop_s,
+            workers_kill_timeout=math.ceil(grace_s),
             websockets=False,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=round(front.header_s * 1000), max_buffer_size=front.header_bytes),
+            backpressure=max(1, front.connections // workers),
+            ssl_cert=front.certificate,
+            ssl_key=front.key,
+            ssl_protocol_min=SSLProtocols.tls12,
             log_level=LogLevels.warning,
+            log_dictconfig=server_config(log),
         )
         stopping = threading.Event()
         announcer = threading.Thread(target=_announce, args=((address, port), url, on_ready or _print, stopping), daemon=True)
         announcer.start()
         try:
-            server.serve(target_loader=partial(_load, [str(path) for path in directories], limits), wrap_loader=False)
+            server.serve(target_loader=partial(_load, [str(path) for path in directories], how), wrap_loader=False)
         except SystemExit as error:
             if error.code:
                 raise AccordionError("the endpoint stopped because a worker failed; its log says why") from error
@@ -94,9 +163,9 @@ def serve(
             announcer.join()
 
 
-def _load(directories: list[str], limits: dict[str, Any]) -> ASGIApp:
+def _load(directories: list[str], how: dict[str, Any]) -> ASGIApp:
     """Makes the application, in the worker's process."""
-    return create_app(directories, **limits)
+    return create_app(directories, **how)
 
 
 def _reserve(host: str, port: int) -> socket.socket:

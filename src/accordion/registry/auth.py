@@ -1,4 +1,4 @@
-"""Who asks: a user's name and password, and the tokens that registries want instead."""
+"""Who asks: a user's name and password, a token, and the tokens that registries want instead."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import base64
 import os
 import re
 from dataclasses import dataclass
-from typing import ClassVar
-
-import aiohttp
+from typing import TYPE_CHECKING, ClassVar
 
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import TransferError, UsageError
+
+if TYPE_CHECKING:
+    from accordion.registry.http import Http
 
 __all__ = ["Credentials", "bearer_token"]
 
@@ -21,17 +22,26 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A registry's user and password (or access token)."""
+    """A user and a password (or access token); or a `token`, sent as it is; or an `identity`, which buys tokens (OAuth 2)."""
 
     VARIABLE: ClassVar[str] = "ACCORDION_REGISTRY_AUTH"
+    TOKEN_VARIABLE: ClassVar[str] = "ACCORDION_TOKEN"
 
-    user: str
-    password: str
+    user: str = ""
+    password: str = ""
+    token: str = ""
+    identity: str = ""
 
     @classmethod
     def from_environment(cls) -> Credentials | None:
-        """What `ACCORDION_REGISTRY_AUTH` says as `user:password`; None if it is not set."""
-        text = os.environ.get(cls.VARIABLE)
+        """What `ACCORDION_TOKEN` says, or `ACCORDION_REGISTRY_AUTH` as `user:password`; None if neither is set."""
+        token, text = os.environ.get(cls.TOKEN_VARIABLE), os.environ.get(cls.VARIABLE)
+        if token and text:
+            raise UsageError(f"{cls.TOKEN_VARIABLE} and {cls.VARIABLE} are both set: leave one out")
+        if token:
+            if not (token.isascii() and token.isprintable()) or " " in token:
+                raise UsageError(f"{cls.TOKEN_VARIABLE} does not hold a token: letters, digits and signs, without spaces")
+            return cls(token=token)
         if not text:
             return None
         user, colon, password = text.partition(":")
@@ -40,16 +50,20 @@ class Credentials:
         return cls(user, password)
 
     def basic(self) -> str:
-        """The value of an `Authorization` header."""
+        """User and password as the value of an `Authorization` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+    def header(self) -> str | None:
+        """What to send with a first request; None where a registry has to be asked for a token."""
+        if self.token:
+            return f"Bearer {self.token}"
+        return self.basic() if self.user else None
 
     def __repr__(self) -> str:
         return f"Credentials({self.user!r}, …)"
 
 
-async def bearer_token(
-    session: aiohttp.ClientSession, challenge: str, credentials: Credentials | None, *, secure: bool
-) -> str | None:
+async def bearer_token(http: Http, challenge: str, credentials: Credentials | None, *, secure: bool) -> str | None:
     """Answers a registry's `WWW-Authenticate: Bearer …`: the `Authorization` header to send, or None if it wants something else.
 
     `secure`: the registry was asked over TLS, so a password must not go anywhere in the clear.
@@ -60,8 +74,13 @@ async def bearer_token(
     realm = asked.pop("realm", "")
     if not realm.startswith(("https://",) if secure else ("https://", "http://")):
         return None
-    headers = {"Authorization": credentials.basic()} if credentials is not None else {}
-    async with session.get(realm, params=asked, headers=headers) as answer:
+    if credentials is not None and credentials.identity:
+        form = {"grant_type": "refresh_token", "client_id": "accordion", "refresh_token": credentials.identity, **asked}
+        request = http.request("POST", realm, data=form)
+    else:
+        headers = {"Authorization": credentials.basic()} if credentials is not None and credentials.user else {}
+        request = http.request("GET", realm, params=asked, headers=headers)
+    async with request as answer:
         if answer.status != 200:
             raise TransferError(f"{realm} answered {answer.status} when asked for a token", status=answer.status)
         raw = await answer.content.read(TOKEN_LIMIT)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
@@ -18,8 +19,10 @@ from accordion.artifact.archive import decompress
 from accordion.artifact.digest import Verifier, is_digest, sha256_digest
 from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor
 from accordion.artifact.strict_json import parse_object
-from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
+from accordion.errors import AccordionError, DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.registry.auth import Credentials, bearer_token
+from accordion.registry.docker_config import config_files, from_docker
+from accordion.registry.http import CACERT_VARIABLE, Http
 from accordion.registry.reference import Reference
 
 __all__ = ["RegistryClient"]
@@ -27,7 +30,8 @@ __all__ = ["RegistryClient"]
 SMALL_LIMIT = 2**20  # bytes of a list of tags
 PLAN_LIMIT = 8 * 2**20  # bytes; a plan lists its layers
 CHUNK = 2**16
-CONNECT_S, SILENCE_S = 10.0, 60.0  # without an answer for so long, nobody is there
+LONGEST_WAIT_S = 10.0  # who says that it will take longer is reported instead
+MOST_WAITS = 3
 NOT_THERE = (404,)
 
 
@@ -38,26 +42,32 @@ class RegistryClient:
     """
 
     def __init__(self, target: Reference, credentials: Credentials | None = None) -> None:
+        """`credentials` left out: what the environment says, else what docker's and podman's files know of the host."""
         self.target, self.credentials = target, credentials
-        self._session: aiohttp.ClientSession | None = None
+        self._http: Http | None = None
         self._authorization: str | None = None
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
+        if self.credentials is None:
+            self.credentials = Credentials.from_environment()
+        if self.credentials is None and any(path.exists() for path in config_files()):
+            # In a thread, since a helper may be asked; a machine without such files does not wait for one.
+            self.credentials = await asyncio.to_thread(from_docker, urlsplit(self.target.base).netloc)
+        self._http = Http()
+        await self._http.open()
         if self.credentials is not None:
-            self._authorization = self.credentials.basic()
+            self._authorization = self.credentials.header()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._http is not None:
+            await self._http.close()
 
     async def ping(self) -> None:
         """Opens a connection that a request made at the same time as another will find. Never fails: that request would say why."""
-        if self._session is not None:
-            with suppress(aiohttp.ClientError, TimeoutError):
-                async with self._session.get(f"{self.target.base}/v2/") as answer:
+        if self._http is not None:
+            with suppress(aiohttp.ClientError, TimeoutError, AccordionError):
+                async with self._http.request("GET", f"{self.target.base}/v2/") as answer:
                     await answer.content.read(SMALL_LIMIT)
 
     async def tags(self) -> list[str]:
@@ -167,12 +177,16 @@ class RegistryClient:
 
         return all_pieces()
 
-    async def blob_range(self, descriptor: Descriptor, start: int) -> AsyncIterator[bytes]:
-        """A blob's bytes from `start` on, as they arrive and unchecked; TransferError unless all of them come."""
-        if start >= descriptor.size:
+    async def blob_range(self, descriptor: Descriptor, start: int, end: int | None = None) -> AsyncIterator[bytes]:
+        """A blob's bytes from `start` to `end` (inclusive; left out: the last), as they arrive and unchecked.
+
+        TransferError unless all of them come.
+        """
+        end = descriptor.size - 1 if end is None else end
+        if start > end:
             return
         found = False
-        async for piece in self._range(f"blobs/{descriptor.digest}", start, descriptor.size - 1):
+        async for piece in self._range(f"blobs/{descriptor.digest}", start, end):
             found = True
             yield piece
         if not found:
@@ -244,25 +258,33 @@ class RegistryClient:
         body: Callable[[], Any] = lambda: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request, a second one where the registry first wants a token. `body` is called for each."""
-        if self._session is None:
+        if self._http is None:
             raise RuntimeError("a RegistryClient is used within `async with`")
         url = path if "://" in path else f"{self._root}/{path}"
+        asked_for_token, waited = False, 0
         try:
-            for attempt in range(2):
+            while True:
                 sent = dict(headers or {})
                 if self._authorization and url.startswith(self.target.base + "/"):
                     sent["Authorization"] = self._authorization
-                async with self._session.request(method, url, headers=sent, data=body()) as answer:
-                    if answer.status == 401 and not attempt and (challenge := answer.headers.get("WWW-Authenticate")):
+                async with self._http.request(method, url, headers=sent, data=body()) as answer:
+                    challenge = answer.headers.get("WWW-Authenticate")
+                    if answer.status == 401 and not asked_for_token and challenge:
+                        asked_for_token = True
                         self._authorization = await bearer_token(
-                            self._session, challenge, self.credentials, secure=self.target.base.startswith("https:")
+                            self._http, challenge, self.credentials, secure=self.target.base.startswith("https:")
                         )
                         if self._authorization is not None:
                             continue
-                    if answer.status not in (*expect, *allow):
-                        raise TransferError(await _refusal(method, answer, self.target), status=answer.status)
-                    yield answer
-                    return
+                    if (pause := _pause(answer)) is None or waited == MOST_WAITS:
+                        if answer.status not in (*expect, *allow):
+                            raise TransferError(await _refusal(method, answer, self.target), status=answer.status)
+                        yield answer
+                        return
+                waited += 1
+                await asyncio.sleep(pause)
+        except ssl.SSLCertVerificationError as error:
+            raise TransferError(f"can't reach {self.target.base}: {_reason(error)}") from error
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise TransferError(f"can't reach {self.target.base}: {_reason(error)}") from error
 
@@ -273,6 +295,14 @@ class RegistryClient:
         if len(raw) > limit:
             raise FormatError(f"{self.target.base} sent more than the {limit} bytes that {answer.url.path} may have")
         return raw
+
+
+def _pause(answer: aiohttp.ClientResponse) -> float | None:
+    """How long a busy server asks its client to wait (429 and 503 with `Retry-After`); None if it does not, or for too long."""
+    text = answer.headers.get("Retry-After", "")
+    if answer.status not in (429, 503) or not (text.isascii() and text.isdigit() and len(text) < 4):
+        return None
+    return float(text) if float(text) <= LONGEST_WAIT_S else None
 
 
 def _pieces(path: Path, progress: Callable[[int], None]) -> AsyncIterator[bytes]:
@@ -286,16 +316,36 @@ def _pieces(path: Path, progress: Callable[[int], None]) -> AsyncIterator[bytes]
 
 
 async def _refusal(method: str, answer: aiohttp.ClientResponse, target: Reference) -> str:
-    said = (await answer.content.read(500)).decode(errors="replace").split()
+    said = _said(await answer.content.read(4096))
     hint = ""
     if answer.status in (401, 403):
-        hint = f"; say who you are in {Credentials.VARIABLE} (user:password)" if Credentials.VARIABLE not in os.environ else ""
+        names = (Credentials.VARIABLE, Credentials.TOKEN_VARIABLE)
+        if not any(os.environ.get(name) for name in names):
+            hint = f"; say who you are in {names[0]} (user:password) or {names[1]}, or by `docker login`"
     if answer.status == 405:
         hint = "; it does not take uploads"
-    return f"{target.base} answered {answer.status} to {method} {answer.url.path}: {' '.join(said)[:200] or answer.reason}{hint}"
+    return f"{target.base} answered {answer.status} to {method} {answer.url.path}: {said or answer.reason}{hint}"
+
+
+def _said(raw: bytes) -> str:
+    """An error's own words: a problem's (RFC 9457), a registry's, or the beginning of what else it is."""
+    try:
+        data = json.loads(raw)
+        found = data.get("detail") or data["errors"][0]["message"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        found = raw.decode(errors="replace")
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(str(found).split()))[:200]
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        cause = getattr(error, "certificate_error", error)
+        what = getattr(cause, "verify_message", None) or str(cause)
+        return f"its certificate is not trusted ({what}); name the authority's in {CACERT_VARIABLE} or SSL_CERT_FILE"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy can't be reached ({error.os_error.strerror or error})"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error is not None:
         return error.os_error.strerror or str(error)
     return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -1,0 +1,114 @@
+"""The way to another host: certificates, proxies and redirects as the ecosystem's other clients have them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from accordion.errors import StorageError, TransferError, UsageError
+
+__all__ = ["CACERT_VARIABLE", "Http", "proxy_for", "trusted"]
+
+# More certificates to trust. OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR, which stand instead of the system's.
+CACERT_VARIABLE = "ACCORDION_CACERT"
+CONNECT_S, SILENCE_S = 10.0, 60.0  # without an answer for so long, nobody is there
+MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 307, 308)  # 303 would turn what was sent into a GET; nobody in this protocol does that
+
+
+class Http:
+    """A session. An asynchronous context; errors of the network are aiohttp's, the caller knows whom it asked."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """UsageError or StorageError for certificates that are none."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+        path = os.environ.get(CACERT_VARIABLE)
+        connector = aiohttp.TCPConnector(ssl=trusted(Path(path))) if path else None
+        headers = {"Accept-Encoding": "identity"}
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False, headers=headers)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+        params: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request. Redirects are followed with what can be sent again (no stream), each by its own proxy.
+
+        Never from TLS into the clear, and `Authorization` goes to nobody but the first.
+        """
+        if self._session is None:
+            raise RuntimeError("this session is not open")
+        sent, first = dict(headers or {}), urlsplit(url)
+        again = data is None or isinstance(data, (bytes, dict))
+        for _ in range(MOST_REDIRECTS + 1):
+            request = self._session.request(
+                method, url, headers=sent, data=data, params=params, proxy=proxy_for(url), allow_redirects=False
+            )
+            async with request as answer:
+                location = answer.headers.get("Location") if answer.status in _REDIRECTS and again else None
+                if location is None:
+                    yield answer
+                    return
+                before, url, params = url, urljoin(url, location), None
+            target = urlsplit(url)
+            if target.scheme not in ("http", "https") or (target.scheme == "http" and urlsplit(before).scheme == "https"):
+                raise TransferError(f"{first.netloc} sends its clients on to {target.scheme}://{target.netloc}, which is not safe")
+            if (target.scheme, target.netloc) != (first.scheme, first.netloc):
+                sent.pop("Authorization", None)
+        raise TransferError(f"{first.netloc} sends its clients on more than {MOST_REDIRECTS} times")
+
+
+def trusted(cacert: Path) -> ssl.SSLContext:
+    """The system's certificates and those in `cacert` (PEM)."""
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cacert)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file of certificates {cacert}") from error
+    except ssl.SSLError as error:
+        raise UsageError(f"{cacert} holds no certificates in PEM form") from error
+    except OSError as error:
+        raise StorageError(f"can't read the certificates in {cacert}: {error.strerror or error}") from error
+    return context
+
+
+def proxy_for(url: str) -> URL | None:
+    """What HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY (in either case) say of this URL; UsageError for what can't be one.
+
+    HTTP_PROXY in capitals is not heeded where REQUEST_METHOD says that a web server set it from a stranger's header.
+    """
+    parts = urlsplit(url)
+    found = urllib.request.getproxies()
+    text = found.get(parts.scheme) or found.get("all")
+    if not text or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    try:
+        proxy = URL(text if "://" in text else f"http://{text}")
+        if proxy.scheme not in ("http", "https") or not proxy.host:
+            raise ValueError("its scheme is not http or https")
+        return proxy
+    except ValueError as error:
+        name = f"{parts.scheme.upper()}_PROXY"
+        raise UsageError(f"{name} (or ALL_PROXY) names no proxy that can be used: {error}") from error

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accordion.cli import main
+from accordion.endpoint.tokens import Tokens
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    assert main([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_tokens_are_made_used_and_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tokens.json"
+    first = told(capsys, "token", "phones", "--file", str(path), "--packages", "team/*", "--packages", "net", "--days", "30")
+    second = told(capsys, "token", "prometheus", "--file", str(path), "--rights", "metrics")
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text()
+    assert first["token"] not in text
+    tokens, now = Tokens.parse(text.encode(), "tokens"), datetime.now(UTC)
+    grant = tokens.find(first["token"], now)
+    assert grant is not None
+    assert grant.allows("pull", "team/net")
+    assert grant.allows("plan", "net")
+    assert not grant.allows("pull", "other")
+    assert tokens.find(first["token"], now + timedelta(days=31)) is None
+    assert datetime.fromisoformat(first["expires"]) > now + timedelta(days=29)
+    other = tokens.find(second["token"], now)
+    assert other is not None
+    assert other.rights == {"metrics"}
+    assert told(capsys, "token", "phones", "--file", str(path), "--remove") == {"name": "phones", "removed": True}
+    assert [grant.name for grant in Tokens.parse(path.read_bytes(), "tokens").grants] == ["prometheus"]
+
+
+def test_the_plain_output_is_the_token_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "one", "--file", str(tmp_path / "t")]) == 0
+    token = capsys.readouterr().out.strip()
+    assert Tokens.parse((tmp_path / "t").read_bytes(), "t").find(token, datetime.now(UTC)) is not None
+
+
+def test_what_stands_in_the_file_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t"
+    path.write_text(json.dumps({"anonymous": {"packages": ["open"], "rights": ["pull"]}, "tokens": []}))
+    path.chmod(0o640)
+    told(capsys, "token", "one", "--file", str(path))
+    assert Tokens.parse(path.read_bytes(), "t").anonymous.allows("pull", "open")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t"
+    assert main(["token", "one", "--file", str(path)]) == 0
+    before = path.read_bytes()
+    for wrong in (
+        ["one"],
+        ["two words"],
+        ["two", "--rights", "own"],
+        ["two", "--packages", "a b"],
+        ["two", "--remove"],
+        ["two", "--days", "0"],
+    ):
+        assert main(["token", *wrong, "--file", str(path)]) == 2
+    assert path.read_bytes() == before
+    path.write_text("{")
+    assert main(["token", "two", "--file", str(path)]) == 4
+    assert main(["token", "two", "--file", str(tmp_path / "none" / "t")]) == 1
+    assert "Traceback" not in capsys.readouterr().err

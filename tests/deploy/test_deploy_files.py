@@ -1,0 +1,174 @@
+"""What `deploy/` holds, against the endpoint that is there: its options, its paths, its metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from accordion.cli.app import build_parser
+from accordion.endpoint import create_app
+from accordion.endpoint.limits import Limits
+from accordion.endpoint.openapi import openapi
+from accordion.endpoint.server import Front
+from accordion.units import parse_seconds
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def kubernetes() -> dict[str, Any]:
+    """Kind → manifest."""
+    found = {}
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        document = yaml.safe_load(path.read_text())
+        found[document["kind"]] = document
+    return found
+
+
+def compose() -> Any:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def container_command() -> list[str]:
+    match = re.search(r"^CMD (\[.*\])$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    assert match is not None
+    found: list[str] = json.loads(match[1])
+    return found
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    yield "Containerfile", container_command()
+    for name, service in compose()["services"].items():
+        if name.startswith("endpoint"):
+            yield f"compose {name}", service["command"]
+    (container,) = kubernetes()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    yield "kubernetes", container["args"]
+
+
+@pytest.mark.parametrize(("where", "command"), list(commands()))
+def test_every_command_is_one_that_the_endpoint_takes(where: str, command: list[str]) -> None:
+    arguments = build_parser().parse_args(command)
+    assert (arguments.command, arguments.host, arguments.port) == ("serve", "0.0.0.0", 8080)
+    assert [str(path) for path in arguments.directories] == ["/packages"]
+
+
+def test_the_container_is_not_root_and_writes_nothing() -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", text, re.MULTILINE)
+    for service in ("endpoint-1", "endpoint-2"):
+        found = compose()["services"][service]
+        assert found["read_only"]
+        assert found["cap_drop"] == ["ALL"]
+        assert all(volume.endswith(":ro") for volume in found["volumes"])
+    pod = kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+    assert not pod["automountServiceAccountToken"]
+    for copied in re.findall(r"^COPY (?!--)(.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in copied.split())
+
+
+def test_there_is_time_to_end_transfers() -> None:
+    pod = kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    grace = build_parser().parse_args(container["args"]).grace
+    before = float(re.search(r"sleep\((\d+)\)", str(container["lifecycle"]["preStop"])).group(1))  # type: ignore[union-attr]
+    assert before + grace < pod["terminationGracePeriodSeconds"]
+    service = compose()["services"]["endpoint-1"]
+    assert build_parser().parse_args(service["command"]).grace < parse_seconds(service["stop_grace_period"])
+
+
+def test_what_belongs_together_in_kubernetes() -> None:
+    found = kubernetes()
+    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert found["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert found["Service"]["spec"]["selector"] == labels
+    assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"] for port in container["ports"]}
+    assert {port["targetPort"] for port in found["Service"]["spec"]["ports"]} <= ports
+    for probe in ("startupProbe", "readinessProbe"):
+        get = container[probe]["httpGet"]
+        assert get["path"] in openapi()["paths"]
+        assert get["port"] in ports
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    volumes = found["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert mounted == {volume["name"] for volume in volumes}
+    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
+    assert claims == {found["PersistentVolumeClaim"]["metadata"]["name"]}
+    listed = found["Kustomization"]["resources"]
+    assert {*listed, "kustomization.yaml"} == {path.name for path in (DEPLOY / "kubernetes").iterdir()}
+    if shutil.which("kubectl") is not None:
+        done = subprocess.run(
+            ["kubectl", "kustomize", str(DEPLOY / "kubernetes")], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(list(yaml.safe_load_all(done.stdout))) == len(listed)
+
+
+async def exposed() -> set[str]:
+    """The names of all metrics, as /metrics has them."""
+    app = create_app([GOLDEN / "trees"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://endpoint") as client:
+        await client.post("/v2/trees/_accordion/plan", json={})
+        text = (await client.get("/metrics")).text
+    return set(re.findall(r"^(accordion_[a-z_]+)", text, re.MULTILINE))
+
+
+async def test_the_dashboard_shows_only_what_is_measured() -> None:
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    shown = set()
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            shown |= set(re.findall(r"accordion_[a-z_]+", target["expr"]))
+    assert len(shown) > 10
+    assert shown <= await exposed()
+    identifiers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+async def test_every_metric_is_documented_and_nothing_else() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    documented = set(re.findall(r"^\| `(accordion_[a-z_]+)`", text, re.MULTILINE))
+    measured = {re.sub(r"_(bucket|sum|count)$", "", name) for name in await exposed() if not name.endswith("_created")}
+    assert measured == documented
+
+
+def test_prometheus_asks_the_endpoints_that_there_are() -> None:
+    (job,) = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    targets = [target.partition(":")[0] for one in job["static_configs"] for target in one["targets"]]
+    assert set(targets) == {name for name in compose()["services"] if name.startswith("endpoint")}
+
+
+def serve_options() -> dict[str, Any]:
+    """Option → argparse's action."""
+    actions = build_parser()._subparsers._group_actions[0].choices["serve"]._actions  # type: ignore[union-attr,index,call-overload]
+    return {action.option_strings[-1]: action for action in actions if action.option_strings and action.dest != "help"}
+
+
+def test_every_option_of_serve_is_documented_and_no_other() -> None:
+    documented = re.findall(r"^\| `(--[a-z-]+)`", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE)
+    assert sorted(serve_options()) == sorted(documented)
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    rows = dict(re.findall(r"^\| `(--[a-z-]+)` \| [^|]* \| ([^|]*) \|", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE))
+    checked = 0
+    for option, action in serve_options().items():
+        for defaults in (Limits(), Front()):
+            if hasattr(defaults, action.dest):
+                text = rows[option].strip()
+                assert (None if text == "none" else action.type(text)) == getattr(defaults, action.dest), option
+                checked += 1
+    assert checked == 13
