@@ -90,7 +90,7 @@ class Recipe:
         }
         for field, fine in checks.items():
             if not fine:
-                raise UsageError(f"recipe {self.name!r}: {field} can't be {getattr(self, field)!r}")
+                raise UsageError(f"recipe {self.name!r:.100}: {field} can't be {getattr(self, field)!r:.100}")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -103,7 +103,7 @@ class Recipe:
             raise UsageError("a recipe is an object of fields")
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise UsageError(f"a recipe has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+            raise UsageError(f"a recipe has no field {unknown[0]!r:.100}; it has {', '.join(sorted(known))}")
         values = dict(data)
         try:
             if "milestones" in values:
@@ -130,7 +130,7 @@ class Recipe:
             if isinstance(data, dict) and "base" in data:
                 name = data.pop("base")
                 if not isinstance(name, str) or name not in RECIPES:
-                    raise UsageError(f"there is no recipe {name!r} to build on: choose {' or '.join(RECIPES)}")
+                    raise UsageError(f"there is no recipe {name!r:.100} to build on: choose {' or '.join(RECIPES)}")
                 base = RECIPES[name]
                 data.setdefault("name", path.stem)
             return cls.from_json(data, base)
@@ -157,9 +157,9 @@ def _check_types(recipe: Recipe) -> None:
         value = getattr(recipe, field.name)
         kinds = _KINDS.get(str(field.type), (tuple,))
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise UsageError(f"recipe {recipe.name!r}: {field.name} can't be {value!r}")
+            raise UsageError(f"recipe {recipe.name!r:.100}: {field.name} can't be {value!r:.100}")
     if not all(isinstance(milestone, int) and milestone >= 0 for milestone in recipe.milestones):
-        raise UsageError(f"recipe {recipe.name!r}: milestones can't be {recipe.milestones!r}")
+        raise UsageError(f"recipe {recipe.name!r:.100}: milestones can't be {recipe.milestones!r:.100}")
 
 
 PAPER = Recipe("paper", epochs=164, batch=124, learning_rate=0.1, milestones=(82, 123))
