@@ -62,7 +62,10 @@ def guide(name: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=list(INSTRUMENTED)):
         from fuzz.targets import TARGETS
-    target = TARGETS[name]
+
+        target = TARGETS[name]
+        for data in target.seeds():  # what is imported when it is first needed must not count as slow
+            target.once(data)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         rng = Random(seed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from scene import LAST, Endpoint, Prepared, answers, kept, last_line, total, weight  # type: ignore[import-not-found]
+from scene import LAST, Endpoint, Prepared, answers, kept, total, weight  # type: ignore[import-not-found]
 
 from accordion.artifact.layout import Layout
 from accordion.device import Request, fetch
@@ -87,9 +87,9 @@ def kill_an_endpoint(scene: Scene, rng: Random, folder: Path) -> Outcome:
     _wait(process, folder, int(rng.random() * total(manifest)))
     moment = None if process.poll() is not None else weight(folder)
     scene.endpoint.kill()
-    code, said = process.wait()
-    assert code in (0, 1), f"exit code {code}: {last_line(said)}"
-    assert code == 0 or "127.0.0.1" in last_line(said)
+    code, _, said = process.wait()
+    assert code in (0, 1), f"exit code {code}: {said}"
+    assert code == 0 or "127.0.0.1" in said
     held = answers(folder, scene.package)
     scene.endpoint.start()
     return _finish(scene, "endpoint", "latest", folder, moment, held)
@@ -114,7 +114,7 @@ def _strike(process: Prepared, folder: Path, before: int, goal: int | None, rng:
     if process.poll() is not None:
         process.wait()
         return None
-    process.kill()
+    process.send()
     process.wait()
     return max(0, weight(folder) - before)
 

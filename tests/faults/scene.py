@@ -5,10 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Endpoint:
 
     def __init__(self, *packages: Path) -> None:
         self.packages, self.port = packages, 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -68,12 +68,6 @@ class Endpoint:
             self.process.wait(END_S)
 
 
-def device(*arguments: object, **more: Any) -> subprocess.Popen[bytes]:
-    """A command of the device in a process of its own; what it says to people is kept apart from its answer."""
-    command = [sys.executable, "-m", "accordion.cli", *map(str, arguments), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
-
-
 _PREPARED = multiprocessing.get_context("forkserver")
 
 
@@ -81,44 +75,41 @@ class Prepared:
     """A command of the device in a process of its own that has its libraries already, so that it begins at once."""
 
     def __init__(self, *arguments: object) -> None:
-        self._said = tempfile.NamedTemporaryFile()
+        self._said, self._answer = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()
         _PREPARED.set_forkserver_preload(["accordion.cli.app", "accordion.device", "onnx", "onnxruntime"])
-        self._process = _PREPARED.Process(target=_command, args=([*map(str, arguments), "--json"], self._said.name))
+        words = [*map(str, arguments), "--json"]
+        self._process = _PREPARED.Process(target=_command, args=(words, self._answer.name, self._said.name))
         self._process.start()
 
     def poll(self) -> int | None:
         """The exit code, once there is one."""
         return self._process.exitcode
 
-    def kill(self) -> None:
-        """SIGKILL."""
+    def send(self, number: int = signal.SIGKILL) -> None:
+        """A signal to it."""
         assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGKILL)
+        os.kill(self._process.pid, number)
 
-    def wait(self) -> tuple[int, bytes]:
-        """Exit code, and what it said to people."""
+    def wait(self) -> tuple[int, bytes, str]:
+        """Exit code, answer, and the last line that it said to people. An error if there is a traceback."""
         self._process.join(END_S)
         code = self._process.exitcode
         assert code is not None, "it does not end"
-        with self._said:
-            return code, self._said.read()
+        with self._answer, self._said:
+            return code, self._answer.read(), last_line(self._said.read())
 
 
-def _command(arguments: list[str], said: str) -> None:
+def _command(arguments: list[str], answer: str, said: str) -> None:
     from accordion.cli import main
 
-    handle = os.open(said, os.O_WRONLY)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(handle, 2)
-    os.dup2(nowhere, 1)
+    for number, path in ((1, answer), (2, said)):
+        os.dup2(os.open(path, os.O_WRONLY), number)
     sys.exit(main(arguments))
 
 
-def run(*arguments: object, **more: Any) -> tuple[int, bytes, str]:
-    """Exit code, answer, and the last line that a command says. An error if there is a traceback."""
-    process = device(*arguments, **more)
-    answer, said = process.communicate(timeout=END_S)
-    return process.returncode, answer, last_line(said)
+def run(*arguments: object) -> tuple[int, bytes, str]:
+    """Exit code, answer, and the last line that a command of the device says."""
+    return Prepared(*arguments).wait()
 
 
 def last_line(said: bytes) -> str:
