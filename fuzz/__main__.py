@@ -1,4 +1,4 @@
-"""`python -m fuzz list`, `python -m fuzz run NAME… --seconds N`, `python -m fuzz replay`."""
+"""`python -m fuzz list`, `python -m fuzz run NAME… --seconds N`, `python -m fuzz replay`, `python -m fuzz document`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the targets")
     commands.add_parser("replay", help="all seeds and kept inputs, without atheris")
+    commands.add_parser("document", help="write the tables of docs/threats-formats.md")
     one = commands.add_parser("run", help="fuzz, guided by coverage; keep what was found")
     one.add_argument("names", nargs="+", metavar="NAME", help="a target, or all")
     one.add_argument("--seconds", type=int, default=60, help="for each target (60)")
@@ -35,6 +36,11 @@ def main() -> int:
         for target in TARGETS.values():
             inputs = [*target.seeds(), *(path.read_bytes() for path in target.kept())]
             print(f"{target.name}: {sum(map(target.once, inputs))} of {len(inputs)} taken")
+        return 0
+    if arguments.command == "document":
+        from fuzz.document import DOCUMENT, written
+
+        DOCUMENT.write_text(written(DOCUMENT.read_text()))
         return 0
     names = list(TARGETS) if arguments.names == ["all"] else arguments.names
     if unknown := [name for name in names if name not in TARGETS]:

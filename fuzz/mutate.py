@@ -27,7 +27,9 @@ def plain_bytes(data: bytes, rng: Random) -> bytes:
         at = rng.randint(0, len(made))
         kind = rng.choice(("flip", "set", "delete", "insert", "copy", "cut"))
         if kind in ("flip", "set") and at < len(made):
-            made[at] = made[at] ^ (1 << rng.randrange(8)) if kind == "flip" else rng.choice((0, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+            made[at] = (
+                made[at] ^ (1 << rng.randrange(8)) if kind == "flip" else rng.choice((0, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+            )
         elif kind == "delete":
             del made[at : at + rng.randint(1, 8)]
         elif kind == "insert":
@@ -152,7 +154,19 @@ def _operator(model: onnx.ModelProto, rng: Random) -> None:
 
 def _attribute(model: onnx.ModelProto, rng: Random) -> None:
     node = rng.choice(model.graph.node)
-    names = ("axis", "to", "perm", "pads", "kernel_shape", "strides", "dilations", "group", "num_outputs", "batch_dims", "blocksize")
+    names = (
+        "axis",
+        "to",
+        "perm",
+        "pads",
+        "kernel_shape",
+        "strides",
+        "dilations",
+        "group",
+        "num_outputs",
+        "batch_dims",
+        "blocksize",
+    )
     value: Any = rng.choice((rng.choice(NUMBERS), [rng.choice(NUMBERS) for _ in range(rng.randint(1, 4))], 1e38, "x"))
     name = rng.choice(names)
     for at in reversed([at for at, one in enumerate(node.attribute) if one.name == name]):
@@ -224,7 +238,9 @@ def _around(model: onnx.ModelProto, rng: Random) -> None:
         if dims:
             rng.choice(dims).dim_value = rng.choice(NUMBERS)
     elif model.graph.output:
-        rng.choice(model.graph.output).name = rng.choice(("", "nothing", model.graph.node[0].output[0] if model.graph.node[0].output else "x"))
+        rng.choice(model.graph.output).name = rng.choice(
+            ("", "nothing", model.graph.node[0].output[0] if model.graph.node[0].output else "x")
+        )
 
 
 _GRAPH_CHANGES = (_operator, _attribute, _wiring, _tensor, _whole_number, _node, _around)

@@ -50,10 +50,7 @@ def ladders() -> list[bytes]:
 def segments() -> list[bytes]:
     """Raw segments."""
     return [
-        data
-        for name in PACKAGES
-        for layer, data in zip(*_parts(name), strict=True)
-        if layer == WEIGHT_RAW and len(data) < 3000
+        data for name in PACKAGES for layer, data in zip(*_parts(name), strict=True) if layer == WEIGHT_RAW and len(data) < 3000
     ]
 
 

@@ -207,7 +207,10 @@ _SPECS: tuple[tuple[Any, ...], ...] = (
                b'{"name":"a","epochs":1,"batch":8,"learning_rate":0.1,"milestones":[1,2],"draws":2}'),
         mutate.json_bytes, (UsageError,),
     ),
-    ("policy", _policy, _these(b'{"schema_version":1,"name":"p","probabilities":[0.25,0.25,0.5]}'), mutate.json_bytes, (UsageError,)),
+    (
+        "policy", _policy, _these(b'{"schema_version":1,"name":"p","probabilities":[0.25,0.25,0.5]}'),
+        mutate.json_bytes, (UsageError,),
+    ),
     (
         "requests", _asks,
         _these(b'{"configuration":2,"count":3}\n{"max_bytes":1000,"name":"a","planned":null}\n',

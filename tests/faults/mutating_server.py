@@ -136,7 +136,9 @@ def status(answer: Answer, rng: Random, root: Path, name: str, rest: str) -> Non
 
 
 def redirect(answer: Answer, rng: Random, root: Path, name: str, rest: str) -> None:
-    where = rng.choice(("file:///etc/passwd", "http://127.0.0.1:1/", "", "//", "http://[::", f"/v2/seed-0/{name}/{rest}", "?again", "\\"))
+    where = rng.choice(
+        ("file:///etc/passwd", "http://127.0.0.1:1/", "", "//", "http://[::", f"/v2/seed-0/{name}/{rest}", "?again", "\\")
+    )
     answer.status = rng.choice((301, 302, 303, 307, 308))
     answer.headers["Location"] = where
 
@@ -151,7 +153,9 @@ def headers(answer: Answer, rng: Random, root: Path, name: str, rest: str) -> No
 
 
 def no_http(answer: Answer, rng: Random, root: Path, name: str, rest: str) -> None:
-    answer.raw = rng.choice((b"", b"\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nA", rng.randbytes(500), b"HTTP/9.9 abc\r\n\r\n"))
+    answer.raw = rng.choice(
+        (b"", b"\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nA", rng.randbytes(500), b"HTTP/9.9 abc\r\n\r\n")
+    )
 
 
 def chunks(answer: Answer, rng: Random, root: Path, name: str, rest: str) -> None:

@@ -12,7 +12,6 @@ from subprocess import Popen
 from typing import Any
 
 import numpy as np
-from chain import WIDTH, K, add_version, weights  # type: ignore[import-not-found]
 
 from accordion.artifact.digest import file_digest
 from accordion.artifact.layout import Layout
@@ -21,6 +20,7 @@ from accordion.device import Model, verify_model
 from accordion.device.exchange import INCOMING, NEXT
 from accordion.device.state import State
 from accordion.errors import ContentError, UsageError
+from chain import WIDTH, K, add_version, weights  # type: ignore[import-not-found]
 from serving import address_of, start_serving  # type: ignore[import-not-found]
 
 LAST = K - 1
@@ -75,7 +75,7 @@ class Prepared:
     """A command of the device in a process of its own that has its libraries already, so that it begins at once."""
 
     def __init__(self, *arguments: object) -> None:
-        self._said, self._answer = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()
+        self._said, self._answer = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()  # noqa: SIM115
         _PREPARED.set_forkserver_preload(["accordion.cli.app", "accordion.device", "onnx", "onnxruntime"])
         words = [*map(str, arguments), "--json"]
         self._process = _PREPARED.Process(target=_command, args=(words, self._answer.name, self._said.name))
@@ -196,4 +196,3 @@ def weight(root: Path) -> int:
 def total(manifest: Manifest, count: int | None = None) -> int:
     """Bytes of the first `count` layers, or of all."""
     return sum(layer.size for layer in manifest.layers[:count])
-

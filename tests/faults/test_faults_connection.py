@@ -209,7 +209,9 @@ def test_redirects_are_followed_without_credentials(scene: Scene, server: Any, t
     assert heard and set(heard) == {None}
 
 
-@pytest.mark.parametrize("where", ["", "/v2/again", "file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "http://127.0.0.1:1/", "//["])
+@pytest.mark.parametrize(
+    "where", ["", "/v2/again", "file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "http://127.0.0.1:1/", "//["]
+)
 def test_redirects_to_nowhere(scene: Scene, tmp_path: Path, where: str) -> None:
     with answering(lambda handler: say(handler, 302, b"", Location=where)) as address, pytest.raises(AccordionError) as caught:
         fetch(f"{address}/chain:latest", tmp_path / "m")

@@ -19,7 +19,9 @@ from accordion.device import Model, fetch, shed, verify_model
 def disk(place: Path, kilobytes: int) -> Iterator[Path]:
     """A file system of this size at `place`. The test is skipped where none can be made."""
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], capture_output=True, check=False)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], capture_output=True, check=False
+    )
     if made.returncode:
         pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
     try:
@@ -65,7 +67,11 @@ def test_a_folder_that_can_only_be_read_answers_and_says_why_it_does_not_grow(sc
             assert model.configuration == 1
         assert answers(place / "m", scene.package) == ("latest", 1)
         assert verify_model(place / "m") == []
-        for command in (["upgrade", place / "m"], ["fetch", scene.endpoint.url, "-o", place / "m"], ["shed", place / "m", "--to", 0]):
+        for command in (
+            ["upgrade", place / "m"],
+            ["fetch", scene.endpoint.url, "-o", place / "m"],
+            ["shed", place / "m", "--to", 0],
+        ):
             code, _, said = run(*command)
             assert code == 1 and "Read-only file system" in said
         assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before

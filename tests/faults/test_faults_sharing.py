@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import signal
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kills import Scene  # type: ignore[import-not-found]
-from scene import LAST, SEEDS, X, Prepared, answers, expected, run  # type: ignore[import-not-found]
+from scene import LAST, SEEDS, Prepared, X, answers, expected, run  # type: ignore[import-not-found]
 
 from accordion.device import Model, Request, fetch, shed, store, upgrade
 from accordion.errors import StorageError
@@ -82,7 +81,9 @@ def _read(folder: str, stop: Any, said: Any) -> None:
                 with Model.open(folder) as other:
                     for one in (model, other):
                         answer = one.run(X)["y"]
-                        fits = {tag for tag, rows in known.items() for row in rows if np.allclose(answer, row, rtol=1e-4, atol=1e-4)}
+                        fits = {
+                            tag for tag, rows in known.items() for row in rows if np.allclose(answer, row, rtol=1e-4, atol=1e-4)
+                        }
                         assert fits, "a wrong answer"
                         seen |= fits
                 count += 1
@@ -111,4 +112,4 @@ def test_processes_that_read_while_others_change_the_folder(scene: Scene, tmp_pa
     for reader in readers:
         reader.join()
     assert [failed for _, failed, _ in ended] == [""] * READERS
-    assert all(count > 0 for count, _, _ in ended) and os.path.isdir(folder)
+    assert all(count > 0 for count, _, _ in ended)

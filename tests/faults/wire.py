@@ -6,7 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 __all__ = ["Cutter", "answering", "cutting"]
@@ -49,10 +49,8 @@ class Cutter:
             except OSError:
                 pass
             for end in (near, far):
-                try:
+                with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
     @staticmethod
     def _ask(near: socket.socket, far: socket.socket) -> None:
@@ -80,7 +78,7 @@ Handler = http.server.BaseHTTPRequestHandler
 def answering(answer: Callable[[Handler], None]) -> Iterator[str]:
     """A server that answers every request by `answer(handler)`; the value is its address."""
 
-    class Answering(Handler):
+    class Answering(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:

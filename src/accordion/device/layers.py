@@ -18,7 +18,7 @@ __all__ = ["Incoming", "StaleError", "layer_files", "place_layer"]
 
 
 class StaleError(TransferError):
-    """What an earlier fetch, or an earlier try, had left of a layer spoilt it. It was thrown away, and can come from its beginning."""
+    """What an earlier fetch or try had left of a layer spoilt it. It was thrown away, and can come from its beginning."""
 
 
 class Incoming:

@@ -32,6 +32,7 @@ __all__ = ["INCOMING", "Store", "locked"]
 
 LOCK_TRIES = 10
 
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keeps other changes out of a model folder, which is made if need be. The lock goes with the process, however it ends."""
