@@ -20,7 +20,7 @@ LONGEST = 16 * 1024  # bytes of an input
 SECONDS_EACH, MEMORY_MB = 20, 2048  # what one input may take: more is a finding
 INSTRUMENTED = ("accordion.artifact", "accordion.planning", "accordion.device.state", "accordion.elastic.order_table",
                 "accordion.training.policies", "accordion.training.recipes", "accordion.training.requests")  # fmt: skip
-GRACE_S = 120  # to start and to end, on a busy machine
+GRACE_S = 900  # to start and to end, on a busy machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import GRAPHS_TAR_ZSTD, LADDER_JSON_ZSTD, WEIGHT_RAW, Manifest
 from accordion.artifact.strict_json import dump
 
-__all__ = ["PACKAGES", "archives", "graphs", "indices", "ladders", "manifests", "segments", "states"]
+__all__ = ["PACKAGES", "archives", "graphs", "indices", "ladders", "manifests", "segment_files", "segments", "states"]
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 PACKAGES = ("precision", "trees", "cache")

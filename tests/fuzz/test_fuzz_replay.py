@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from accordion.errors import FormatError
+from fuzz.document import DOCUMENT, written
 from fuzz.keep import few
 from fuzz.target import CORPUS
 from fuzz.targets import TARGETS
@@ -35,12 +38,13 @@ def test_the_kept_inputs_are_small_and_belong_to_a_target() -> None:
     assert sum(path.stat().st_size for path in files) < 200_000
 
 
+def test_the_tables_in_the_documentation_are_what_was_measured() -> None:
+    text = DOCUMENT.read_text()
+    assert written(text) == text
+
+
 def test_a_promise_that_is_broken_is_found() -> None:
     """The harness itself: an error of another kind, and an error of two lines, come out of it."""
-    from dataclasses import replace
-
-    from accordion.errors import FormatError
-
     def breaks(data: bytes) -> None:
         raise KeyError(data) if data == b"a" else FormatError("two\nlines")
 
