@@ -51,7 +51,7 @@ def run(target: Target, seconds: int, seed: int) -> Run:
         executed = re.search(r"number_of_executed_units: (\d+)", said)
         findings = tuple(path.read_bytes() for path in sorted(found.iterdir()))
         if executed is None and not findings:
-            raise RuntimeError(f"atheris ran nothing: {said[-2000:]}")
+            raise RuntimeError(f"atheris ran nothing and ended with {ended.returncode}: {said[-2000:]}")
         done = int(executed[1]) if executed else 0
         return Run(time.monotonic() - began, done, tuple(path.read_bytes() for path in sorted(corpus.iterdir())), findings, said)
 

@@ -45,6 +45,7 @@ def test_the_tables_in_the_documentation_are_what_was_measured() -> None:
 
 def test_a_promise_that_is_broken_is_found() -> None:
     """The harness itself: an error of another kind, and an error of two lines, come out of it."""
+
     def breaks(data: bytes) -> None:
         raise KeyError(data) if data == b"a" else FormatError("two\nlines")
 

@@ -15,6 +15,7 @@ __all__ = ["MODERN", "PAPER", "RECIPES", "Recipe", "learning_rate", "picture_siz
 OBJECTIVES = ("sampled", "joint", "stratified", "sandwich")
 SCHEDULES = ("steps", "one-cycle", "cosine")
 MOST_BYTES = 2**20
+LARGEST = 1e300  # of any number; whole ones of hundreds of digits, which are valid JSON, fit no float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ class Recipe:
             if "sizes" in values:
                 values["sizes"] = tuple((float(until), float(scale)) for until, scale in values["sizes"])
             return cls(**values) if base is None else replace(base, **values)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"this is not a recipe: {str(error).removeprefix('Recipe.__init__() ')}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"this is not a recipe: {str(error).removeprefix('Recipe.__init__() ')[:200]}") from error
 
     @classmethod
     def from_file(cls, path: Path) -> Recipe:
@@ -156,7 +157,8 @@ def _check_types(recipe: Recipe) -> None:
     for field in fields(recipe):
         value = getattr(recipe, field.name)
         kinds = _KINDS.get(str(field.type), (tuple,))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        odd = isinstance(value, int | float) and not abs(value) < LARGEST
+        if odd or not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise UsageError(f"recipe {recipe.name!r:.100}: {field.name} can't be {value!r:.100}")
     if not all(isinstance(milestone, int) and milestone >= 0 for milestone in recipe.milestones):
         raise UsageError(f"recipe {recipe.name!r:.100}: milestones can't be {recipe.milestones!r:.100}")
