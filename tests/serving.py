@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 START_S, STOP_S = 60.0, 60.0  # bounds for busy machines, not measurements
 
@@ -18,22 +19,28 @@ START_S, STOP_S = 60.0, 60.0  # bounds for busy machines, not measurements
 def serving(*folders: Path | str) -> Iterator[str]:
     """`accordion serve` in a process of its own; the value is its address."""
     with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "accordion.cli", "serve", *map(str, folders), "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
+        process = start_serving(said, *folders)
         try:
-            yield _address(process, said)
+            yield address_of(process, said)
         finally:
             process.terminate()
             process.wait(STOP_S)
 
 
-def _address(process: subprocess.Popen[bytes], said: object) -> str:
+def start_serving(said: IO[bytes], *folders: Path, port: int = 0) -> subprocess.Popen[bytes]:
+    """The process alone; it says into `said` where it answers."""
+    command = [sys.executable, "-m", "accordion.cli", "serve", *map(str, folders), "--port", str(port), "--json"]
+    return subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
+
+
+def address_of(process: subprocess.Popen[bytes], said: IO[bytes]) -> str:
+    """Where it answers, once it does."""
     end = time.monotonic() + START_S
     while time.monotonic() < end:
-        said.seek(0)  # type: ignore[attr-defined]
+        said.seek(0)
         try:
-            return str(json.loads(said.read())["url"])  # type: ignore[attr-defined]
-        except ValueError:
+            return str(json.loads(said.read())["url"])
+        except (ValueError, KeyError):
             assert process.poll() is None, "the endpoint ended"
             time.sleep(0.05)
     raise AssertionError("the endpoint did not start")

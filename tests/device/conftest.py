@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chain import add_version  # type: ignore[import-not-found]
 
+from chain import add_version  # type: ignore[import-not-found]
 from serving import serving
 
 

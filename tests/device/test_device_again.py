@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chain import K  # type: ignore[import-not-found]
 
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, upgrade, verify_model
 from accordion.device.pace import Pace
 from accordion.link_files import estimate_errors
 from accordion.planning.links import RateLink, Trace
+from chain import K  # type: ignore[import-not-found]
 
 STEADY = Link(trace=Trace("steady", 0.1, np.full(100, 1.5e6)), rtt_s=0.005)
 LONG_S = 60.0  # a deadline that leaves time on any machine

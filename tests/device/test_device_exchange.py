@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chain import WIDTH, K, weights  # type: ignore[import-not-found]
 
 from accordion.device import Model, Request, exchange, fetch, shed, store, upgrade, verify_model
 from accordion.errors import StorageError
+from chain import WIDTH, K, weights  # type: ignore[import-not-found]
 
 X = np.random.default_rng(3).standard_normal((2, WIDTH)).astype(np.float32)
 SHARED = 2  # matrices that both versions begin with

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chain import WIDTH, K, expected  # type: ignore[import-not-found]
 
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
 from accordion.endpoint import export
 from accordion.errors import DigestError, TransferError, UnmeetableError, UsageError
+from chain import WIDTH, K, expected  # type: ignore[import-not-found]
 
 X = np.random.default_rng(7).standard_normal((3, WIDTH)).astype(np.float32)
 SLOW = Link(rate_bps=2e6, rtt_s=0.01)  # all of the package in about a second

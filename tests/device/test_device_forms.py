@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chain import add_version  # type: ignore[import-not-found]
 
 from accordion.artifact.layout import Layout
 from accordion.cli.demo_steps import Endpoint, Steps
 from accordion.device import Request, fetch
 from accordion.endpoint import export
 from accordion.errors import UsageError
+from chain import add_version  # type: ignore[import-not-found]
 
 
 @pytest.fixture(scope="module")

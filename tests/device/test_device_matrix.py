@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chain import rung  # type: ignore[import-not-found]
 from onnx import TensorProto, helper
 
 from accordion.artifact.build import ConfigurationParts, build_version
@@ -20,6 +19,7 @@ from accordion.packaging.codecs import by_name, encode_planes
 from accordion.packaging.encode import Encodings, Group, Point, encode_graphs
 from accordion.packaging.graph import Graph, Pool
 from accordion.packaging.parts import parts_of
+from chain import rung  # type: ignore[import-not-found]
 from serving import serving
 
 WIDTH = 160

@@ -25,9 +25,10 @@ __all__ = ["GRAPH_LIMIT", "check_graph"]
 GRAPH_LIMIT = 64 * 2**20  # bytes of one graph
 INLINE_LIMIT = 4096  # bytes of one tensor or list that stays in the graph: shapes, axes, a few constants
 INLINE_TOTAL = 4 * 2**20  # bytes of all of them
-MOST_NODES = 100_000
+MOST_NODES = 20_000  # the complete ResNet-56 with planes has 801; telling the size of what one makes takes up to half a millisecond
 MOST_ELEMENTS = 2**40
 MOST_DIMS = 32
+OLDEST_IR = 3  # of 2017; what is newer than the installed library can't be read rightly
 EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
@@ -55,15 +56,30 @@ def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, decl
         raise FormatError(f"{what} is not an ONNX model: {str(error).splitlines()[0] if str(error) else 'unreadable'}") from error
     if not model.HasField("graph") or not model.opset_import:
         raise FormatError(f"{what} is not an ONNX model: it has no graph or no operator set")
+    if not OLDEST_IR <= model.ir_version <= onnx.IR_VERSION:
+        raise FormatError(f"{what} is of the ONNX IR version {model.ir_version}: {OLDEST_IR} to {onnx.IR_VERSION} are known")
     if model.functions or model.training_info:
         raise FormatError(f"{what} defines functions or training of its own")
     if foreign := [row.domain for row in model.opset_import if row.domain not in DOMAINS]:
         raise FormatError(f"{what} needs operators of the domain {foreign[0][:80]!r}: only ONNX's own are allowed")
+    _check_operator_sets(model, what)
     weights = files if isinstance(files, Weights) else None
     sizes = weights.sizes if weights is not None else dict(files)  # type: ignore[arg-type]
     _Check(sizes, weights, what).graph(model.graph)
     bounds = check_bounds(model, sum(sizes.values()), declared, what, weights.inferred if weights is not None else None)
     check_indices(model, bounds, weights, what)
+
+
+def _check_operator_sets(model: onnx.ModelProto, what: str) -> None:
+    """Each once, and known: of two, a runtime may take the other one than the bounds were told from."""
+    from onnx import defs
+
+    domains = [row.domain or "ai.onnx" for row in model.opset_import]
+    if len(set(domains)) != len(domains):
+        raise FormatError(f"{what} names an operator set twice")
+    newest = defs.onnx_opset_version()
+    if bad := [row.version for row in model.opset_import if not 1 <= row.version <= newest]:
+        raise FormatError(f"{what} needs version {bad[0]} of an operator set: 1 to {newest} are known")
 
 
 class _Check:
@@ -77,7 +93,10 @@ class _Check:
     def graph(self, graph: onnx.GraphProto) -> None:
         if graph.sparse_initializer:
             raise self.fail("it holds sparse tensors")
+        self.values(graph)
         names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        if len({value.name for value in graph.input}) != len(graph.input):
+            raise self.fail("two of its inputs have one name")
         if len({tensor.name for tensor in graph.initializer}) != len(graph.initializer):
             raise self.fail("two of its tensors have one name")
         for tensor in graph.initializer:
@@ -88,6 +107,7 @@ class _Check:
             self.nodes += 1
             if self.nodes > MOST_NODES:
                 raise self.fail(f"it has more than {MOST_NODES} nodes")
+            self.texts(node.name, node.op_type, node.domain, *node.input, *node.output, *(row.name for row in node.attribute))
             if node.domain not in DOMAINS:
                 raise self.fail(f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}")
             for name in node.input:
@@ -102,6 +122,17 @@ class _Check:
                 known.add(name)
         if missing := [value.name for value in graph.output if value.name not in known]:
             raise self.fail(f"nothing makes its output {missing[0][:80]!r}")
+
+    def values(self, graph: onnx.GraphProto) -> None:
+        for value in (*graph.input, *graph.output):
+            self.texts(value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim))
+        for tensor in graph.initializer:
+            self.texts(tensor.name)
+
+    def texts(self, *found: object) -> None:
+        """Protobuf hands bytes that are no UTF-8 on as bytes, and a runtime trips over them when it tells its outputs' names."""
+        if not all(isinstance(text, str) for text in found):
+            raise self.fail("one of its names is no text (UTF-8)")
 
     def attribute(self, attribute: onnx.AttributeProto) -> None:
         if attribute.sparse_tensor.ByteSize() or attribute.sparse_tensors:

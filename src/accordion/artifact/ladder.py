@@ -178,7 +178,7 @@ class Ladder:
         """Checks every field; FormatError says which is wrong."""
         fields = Fields(parse_object(data, "the ladder", LADDER_LIMIT), "the ladder")
         if (version := fields.get("schema_version")) != SCHEMA_VERSION:
-            raise FormatError(f"the ladder has schema version {version!r}; this program reads {SCHEMA_VERSION}")
+            raise FormatError(f"the ladder has schema version {version!r:.40}; this program reads {SCHEMA_VERSION}")
         rows = fields.items("configurations", most=MOST_CONFIGURATIONS)
         configurations = tuple(
             Configuration.from_json(row, f"the ladder's configuration {index}") for index, row in enumerate(rows)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from accordion.errors import FormatError
 
-__all__ = ["Fields", "dump", "parse_object"]
+__all__ = ["Fields", "dump", "parse_object", "printable"]
 
 EXACT = 2**53  # JSON numbers are exact up to here in every language
 
@@ -56,6 +56,11 @@ def parse_object(data: bytes, what: str, limit: int) -> dict[str, Any]:
 def dump(value: Any) -> bytes:
     """The compact JSON form: no spaces, keys in the order given, UTF-8; the same bytes each time."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def printable(name: object) -> str:
+    """A stranger's name for something, as it may stand in a line for people: short, and of that one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(name)[:60])
 
 
 class Fields:

@@ -17,6 +17,7 @@ from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.folder import Folder
 from accordion.device.job import Delivery, Goal, Job, Observer
+from accordion.device.layers import StaleError
 from accordion.device.pace import Pace
 from accordion.device.placing import Batch
 from accordion.device.receiving import Receiver
@@ -37,7 +38,7 @@ __all__ = ["Delivery", "Job", "Observer", "deliver"]
 
 A = TypeVar("A")
 B = TypeVar("B")
-TRIES = 4  # of a stream that breaks off; each must have brought something
+TRIES = 4  # of a stream that breaks off; each must have brought something, or thrown something spoilt away
 PAUSE_S = 0.2  # before the second try, doubled before each further one
 PING_S = 0.05  # how long the plan waits for a second connection, once it is there itself
 LOCAL = Overhead(setup_round_trips=1.0)  # a device that plans for itself has only to connect
@@ -303,7 +304,8 @@ class _Delivering:
                 await self.receiver.layers(client, store, store.missing(goal.layers), place)
                 return
             except TransferError as error:
-                if attempt + 1 == TRIES or self.receiver.received == before or (error.status or 500) in (401, 403, 404):
+                useless = self.receiver.received == before and not isinstance(error, StaleError)
+                if attempt + 1 == TRIES or useless or (error.status or 500) in (401, 403, 404):
                     raise
                 self.observer.say(f"{error}; going on from there")
                 await asyncio.sleep(PAUSE_S * 2**attempt)

@@ -14,9 +14,13 @@ from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
 from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
 from accordion.artifact.weights import check_segment, check_segment_bytes
 from accordion.device.state import FileEntry, packed_path
-from accordion.errors import DigestError, FormatError, StorageError
+from accordion.errors import DigestError, FormatError, StorageError, TransferError
 
-__all__ = ["Incoming", "keep_packed", "layer_files", "place_layer"]
+__all__ = ["Incoming", "StaleError", "keep_packed", "layer_files", "place_layer"]
+
+
+class StaleError(TransferError):
+    """What an earlier fetch or try had left of a layer spoilt it. It was thrown away, and can come from its beginning."""
 
 
 class Incoming:
@@ -58,12 +62,17 @@ class Incoming:
             raise StorageError(f"can't write {self.path}: {error.strerror or error}") from error
 
     def finish(self) -> Path:
-        """Where the whole layer lies. DigestError if it is not what was promised: then it is thrown away."""
+        """Where the whole layer lies. DigestError if it is not what was promised: then it is thrown away.
+
+        StaleError instead where a part of it was here before: who sent the rest need not have sent that.
+        """
         self.close()
         try:
             self.verifier.finish()
-        except DigestError:
+        except DigestError as error:
             self.path.unlink(missing_ok=True)
+            if self.reused:
+                raise StaleError(f"{self.verifier.what} is corrupt, perhaps since an earlier try: it comes again") from error
             raise
         return self.path
 

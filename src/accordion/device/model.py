@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
 __all__ = ["Model", "shed", "verify_model"]
 
 Array = NDArray[Any]
+SESSIONS = 2  # kept at once: of what answers, and of what answers next
 CHANGES = 3  # of a folder by others, while one configuration is being made ready, that are borne
 
 
@@ -36,16 +37,22 @@ class Model:
     Safe to use from several threads. An inference under way keeps the session that it began with, so `refresh` never disturbs it.
     """
 
-    def __init__(self, store: Store, ladder: Ladder, threads: int, trust: Trust | None, warnings: tuple[str, ...]) -> None:
-        self._store, self.ladder, self._threads = store, ladder, threads
+    def __init__(
+        self, store: Store, ladder: Ladder, threads: int, trust: Trust | None, warnings: tuple[str, ...], sessions: int = SESSIONS
+    ) -> None:
+        self._store, self.ladder, self._threads, self._most = store, ladder, threads, max(1, sessions)
         self._trust, self.warnings = trust, warnings
+        # The least recently used first.
         self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path | str, *, threads: int = 0, trust: Trust | None = None) -> Model:
+    def open(cls, path: Path | str, *, threads: int = 0, sessions: int = SESSIONS, trust: Trust | None = None) -> Model:
         """A folder as `fetch` makes it; `threads` for one inference, 0 for one a core. `trust` is what this device trusts; left
         out, what it is configured to.
+
+        Of the configurations that have run, the last `sessions` stay ready; more cost memory, and save the time of making them anew
+        for a program that goes back and forth between more.
 
         Raises:
             UsageError: there is no model.
@@ -53,7 +60,7 @@ class Model:
         """
         trust = trust or Trust.configured()
         store, ladder, warnings = _opened(Path(path), trust)
-        return cls(store, ladder, threads, trust, warnings)
+        return cls(store, ladder, threads, trust, warnings, sessions)
 
     def __enter__(self) -> Self:
         return self
@@ -240,14 +247,16 @@ class Model:
         if kernels not in graphs:
             raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
         with self._lock:
-            if (k, kernels) not in self._sessions:
+            if (session := self._sessions.pop((k, kernels), None)) is None:
+                while len(self._sessions) >= self._most:  # before the next one is made, so that memory never holds one more
+                    del self._sessions[next(iter(self._sessions))]
                 self._store.check_configuration(self.ladder, k)
                 session = self._load(k, graphs[kernels])
                 # What was checked may have been another version's when it was read: two versions must never run as one.
                 if Store.open(self.path).manifest.digest != self._store.manifest.digest:
                     raise DigestError(f"another version took the place of this one in {self.path} while it was read")
-                self._sessions[k, kernels] = session
-            return self._sessions[k, kernels]
+            self._sessions[k, kernels] = session
+            return session
 
     def close(self) -> None:
         """Lets the sessions go."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import file_digest, sha256_digest
@@ -39,6 +40,8 @@ from accordion.trust.proof import PROOF, PROOF_LIMIT, Proof
 
 __all__ = ["INCOMING", "Store", "locked"]
 
+LOCK_TRIES = 10
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -48,26 +51,42 @@ def locked(path: Path) -> Iterator[None]:
     fresh = not path.exists() or not any(path.iterdir())
     if not fresh and not any((path / name).exists() for name in ("state.json", "manifest.json", LOCK)):
         raise UsageError(f"{path} holds something else: name a new or an empty folder for the model")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = (path / LOCK).open("w")
-    except OSError as error:
-        raise StorageError(f"can't write into {path}: {error.strerror or error}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StorageError(
-                f"another fetch, upgrade or shed is at work in {path}: wait for it, or name another folder"
-            ) from error
+    with _lock(path):
         finish_exchange(path)
-        for left in path.glob(".new-*"):  # of a write that was killed
+        for left in path.rglob(".new-*"):  # of a write that was killed
             left.unlink(missing_ok=True)
         try:
             yield
         finally:
             if fresh and [left.name for left in path.iterdir()] == [LOCK]:  # nothing came of it
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _lock(path: Path) -> IO[str]:
+    """The lock file, held.
+
+    A fetch of which nothing came takes its folder away again, lock file and all: whoever opened that file just before begins anew.
+    """
+    for _ in range(LOCK_TRIES):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            handle = (path / LOCK).open("w")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StorageError(f"can't write into {path}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            raise StorageError(
+                f"another fetch, upgrade or shed is at work in {path}: wait for it, or name another folder"
+            ) from error
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle.fileno()), (path / LOCK).stat()):
+                return handle
+        handle.close()
+    raise StorageError(f"can't write into {path}: it is taken away again and again")
 
 
 class Store:

@@ -137,7 +137,7 @@ def nested(name: str, stages: Stages, counts: Iterable[Sequence[int]]) -> Order:
     for index, row in enumerate(counts):
         if len(row) != len(limits) or any(not 0 <= n <= limit for n, limit in zip(row, limits, strict=True)):
             raise UsageError(
-                f"order {name!r}, configuration {index}: {tuple(row)} does not fit a network of {limits} blocks by stage"
+                f"order {name!r}, configuration {index}: {tuple(row)!r:.200} does not fit a network of {limits} blocks by stage"
             )
         rows.append(_prefixes(stages, row))
     return Order(name, stages, tuple(rows))

@@ -33,7 +33,7 @@ class OrderTable:
             raise UsageError(f"order {self.name!r} has no configuration")
         for index, row in enumerate(self.configurations):
             if not row or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in row):
-                raise UsageError(f"order {self.name!r}, configuration {index}: {row!r} are not block counts by stage")
+                raise UsageError(f"order {self.name!r}, configuration {index}: {row!r:.200} are not block counts by stage")
 
     def order(self, stages: Stages) -> Order:
         """The order over the blocks of `stages`; UsageError if the counts don't fit them or aren't nested."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import math
+import multiprocessing
+import multiprocessing.connection
+import os
 import socket
 import sys
 import threading
@@ -165,7 +168,20 @@ def serve(
 
 def _load(directories: list[str], how: dict[str, Any]) -> ASGIApp:
     """Makes the application, in the worker's process."""
+    _end_with_parent()
     return create_app(directories, **how)
+
+
+def _end_with_parent() -> None:
+    """A worker whose endpoint was killed would go on unseen and keep the port, so that no new one could start there."""
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _reserve(host: str, port: int) -> socket.socket:

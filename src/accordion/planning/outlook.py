@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accordion.artifact.strict_json import printable
 from accordion.errors import UsageError
 
 __all__ = ["NEVER_S", "Outlook"]
@@ -102,7 +103,7 @@ class Outlook:
             raise UsageError("must be an object with 'levels', 'seconds' and 'bytes'")
         for name in data:
             if name not in _FIELDS:
-                raise UsageError(f"{str(name)[:60]}: is no field of a link; there are {', '.join(_FIELDS)}")
+                raise UsageError(f"{printable(name)}: is no field of a link; there are {', '.join(_FIELDS)}")
         for name in ("levels", "seconds", "bytes"):
             if not isinstance(data.get(name), list) or len(data[name]) > max(MOST_LEVELS, MOST_SECONDS):
                 raise UsageError(f"{name}: must be a list of at most {max(MOST_LEVELS, MOST_SECONDS)}")

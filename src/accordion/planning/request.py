@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accordion.artifact.digest import is_digest
+from accordion.artifact.strict_json import printable
 from accordion.errors import UsageError
 from accordion.planning.energy_figures import RADIOS
 from accordion.planning.outlook import Outlook
@@ -154,7 +155,7 @@ def _shown(value: object) -> str:
 def _refuse_unknown(data: Mapping[Any, Any], known: tuple[str, ...], prefix: str) -> None:
     for name in data:
         if name not in known:
-            raise RequestError(f"{prefix}{str(name)[:60]}", f"is no field of a request; there are {', '.join(known)}")
+            raise RequestError(f"{prefix}{printable(name)}", f"is no field of a request; there are {', '.join(known)}")
 
 
 def _check_reference(value: object) -> None:

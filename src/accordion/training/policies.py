@@ -30,8 +30,8 @@ class Policy:
         if not self.probabilities:
             raise UsageError(f"policy {self.name!r} has no probabilities")
         for k, p in enumerate(self.probabilities):
-            if isinstance(p, bool) or not isinstance(p, int | float) or not math.isfinite(p) or not 0 <= p <= 1:
-                raise UsageError(f"policy {self.name!r}: the probability of configuration {k} is {p!r}, not within 0 to 1")
+            if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+                raise UsageError(f"policy {self.name!r}: the probability of configuration {k} is {p!r:.60}, not within 0 to 1")
         total = math.fsum(self.probabilities)
         if abs(total - 1) > TOLERANCE:
             raise UsageError(f"policy {self.name!r}: the probabilities sum to {total:.6g}, not to 1")

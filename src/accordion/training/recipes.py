@@ -15,6 +15,7 @@ __all__ = ["MODERN", "PAPER", "RECIPES", "Recipe", "learning_rate", "picture_siz
 OBJECTIVES = ("sampled", "joint", "stratified", "sandwich")
 SCHEDULES = ("steps", "one-cycle", "cosine")
 MOST_BYTES = 2**20
+LARGEST = 1e300  # of any number; whole ones of hundreds of digits, which are valid JSON, fit no float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Recipe:
         }
         for field, fine in checks.items():
             if not fine:
-                raise UsageError(f"recipe {self.name!r}: {field} can't be {getattr(self, field)!r}")
+                raise UsageError(f"recipe {self.name!r:.100}: {field} can't be {getattr(self, field)!r:.100}")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -103,7 +104,7 @@ class Recipe:
             raise UsageError("a recipe is an object of fields")
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise UsageError(f"a recipe has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+            raise UsageError(f"a recipe has no field {unknown[0]!r:.100}; it has {', '.join(sorted(known))}")
         values = dict(data)
         try:
             if "milestones" in values:
@@ -111,8 +112,8 @@ class Recipe:
             if "sizes" in values:
                 values["sizes"] = tuple((float(until), float(scale)) for until, scale in values["sizes"])
             return cls(**values) if base is None else replace(base, **values)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"this is not a recipe: {str(error).removeprefix('Recipe.__init__() ')}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"this is not a recipe: {str(error).removeprefix('Recipe.__init__() ')[:200]}") from error
 
     @classmethod
     def from_file(cls, path: Path) -> Recipe:
@@ -130,7 +131,7 @@ class Recipe:
             if isinstance(data, dict) and "base" in data:
                 name = data.pop("base")
                 if not isinstance(name, str) or name not in RECIPES:
-                    raise UsageError(f"there is no recipe {name!r} to build on: choose {' or '.join(RECIPES)}")
+                    raise UsageError(f"there is no recipe {name!r:.100} to build on: choose {' or '.join(RECIPES)}")
                 base = RECIPES[name]
                 data.setdefault("name", path.stem)
             return cls.from_json(data, base)
@@ -156,10 +157,11 @@ def _check_types(recipe: Recipe) -> None:
     for field in fields(recipe):
         value = getattr(recipe, field.name)
         kinds = _KINDS.get(str(field.type), (tuple,))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise UsageError(f"recipe {recipe.name!r}: {field.name} can't be {value!r}")
+        odd = isinstance(value, int | float) and not abs(value) < LARGEST
+        if odd or not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise UsageError(f"recipe {recipe.name!r:.100}: {field.name} can't be {value!r:.100}")
     if not all(isinstance(milestone, int) and milestone >= 0 for milestone in recipe.milestones):
-        raise UsageError(f"recipe {recipe.name!r}: milestones can't be {recipe.milestones!r}")
+        raise UsageError(f"recipe {recipe.name!r:.100}: milestones can't be {recipe.milestones!r:.100}")
 
 
 PAPER = Recipe("paper", epochs=164, batch=124, learning_rate=0.1, milestones=(82, 123))

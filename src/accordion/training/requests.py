@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -101,7 +100,7 @@ def _ask(where: str, row: Mapping[str, Any]) -> Ask:
     if unknown := [key for key in row if key not in (*LIMITS, *OTHERS)]:
         raise UsageError(f"{where}: there is no {unknown[0][:60]!r} in a request")
     count, configuration, logged = row.get("count", 1), row.get("configuration"), "asked" in row
-    if isinstance(count, bool) or not isinstance(count, int | float) or not math.isfinite(count) or count < 0:
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < 1e300:
         raise UsageError(f"{where}: 'count' is {str(count)[:40]!r}, not a number from 0 up")
     if configuration is not None and (isinstance(configuration, bool) or not isinstance(configuration, int) or configuration < 0):
         raise UsageError(f"{where}: 'configuration' is {str(configuration)[:40]!r}, not a whole number from 0 up")

@@ -258,7 +258,7 @@ def _own(data: dict[str, Any], name: str, choice: str | None) -> Found:
     if data["accordion_link"] != 1:
         raise LinkError(f"{name} is a link file of version {str(data['accordion_link'])[:40]!r}; this program reads 1")
     kind = data.get("kind")
-    if kind not in _FIELDS:
+    if not isinstance(kind, str) or kind not in _FIELDS:
         raise LinkError(f"{name}: 'kind' is not one of {', '.join(_FIELDS)}")
     for key in data:
         if key not in ("accordion_link", "kind", *_FIELDS[kind]):
