@@ -15,7 +15,7 @@ from wire import Handler, answering, cutting  # type: ignore[import-not-found]
 from accordion.artifact.layout import Layout
 from accordion.device import Request, delivery, fetch
 from accordion.errors import AccordionError, ContentError, TransferError, UnmeetableError, UsageError
-from accordion.registry import client
+from accordion.registry import http
 from accordion.registry.auth import Credentials
 
 # Bytes of a connection: within the headers, at the ends of manifest and ladder, within and around layers, and behind everything.
@@ -26,7 +26,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for as long as in life."""
-    monkeypatch.setattr(client, "SILENCE_S", 0.5)
+    monkeypatch.setattr(http, "SILENCE_S", 0.5)
     monkeypatch.setattr(delivery, "PAUSE_S", 0.01)
 
 

@@ -14,7 +14,7 @@ from scene import LAST, answers  # type: ignore[import-not-found]
 from accordion.artifact.layout import Layout
 from accordion.cli import main
 from accordion.endpoint import export
-from accordion.registry import client
+from accordion.registry import http
 
 SEEDS = range(1, 33)
 SERVER = Path(__file__).with_name("mutating_server.py")
@@ -58,7 +58,7 @@ def test_the_honest_server(address: str, chain_package: Path, tmp_path: Path, ca
 def test_a_server_that_spoils_its_answers(
     address: str, chain_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "SILENCE_S", 0.5)
+    monkeypatch.setattr(http, "SILENCE_S", 0.5)
     monkeypatch.setattr("accordion.device.delivery.PAUSE_S", 0.01)
     codes = {}
     for seed in SEEDS:

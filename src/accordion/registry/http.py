@@ -71,8 +71,12 @@ class Http:
                 if location is None:
                     yield answer
                     return
-                before, url, params = url, urljoin(url, location), None
-            target = urlsplit(url)
+                before, params = url, None
+            try:
+                url = urljoin(before, location)
+                target = urlsplit(url)
+            except ValueError as error:
+                raise TransferError(f"{first.netloc} sends its clients on to what is no address: {location[:80]!r}") from error
             if target.scheme not in ("http", "https") or (target.scheme == "http" and urlsplit(before).scheme == "https"):
                 raise TransferError(f"{first.netloc} sends its clients on to {target.scheme}://{target.netloc}, which is not safe")
             if (target.scheme, target.netloc) != (first.scheme, first.netloc):
