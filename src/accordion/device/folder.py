@@ -9,8 +9,8 @@ from dataclasses import replace
 from accordion.artifact.manifest import Manifest
 from accordion.device.job import Job
 from accordion.device.placing import Batch
-from accordion.device.store import Store
-from accordion.errors import ContentError, DigestError, UsageError
+from accordion.device.store import Store, is_full
+from accordion.errors import ContentError, DigestError, StorageError, UsageError
 from accordion.planning import Held
 from accordion.trust import Proof
 
@@ -106,21 +106,30 @@ class Folder:
 
     @staticmethod
     def _take(store: Store, batch: Batch, check: Callable[[], None], whole: list[int]) -> None:
-        """Fills `whole`; what was placed before something went wrong is remembered all the same."""
+        """Fills `whole`; what was placed before something went wrong is remembered all the same.
+
+        On a full disk, what came later makes room for what came earlier, and the transfer ends with that.
+        """
         before = -1 if store.missing(1) else _number(store.complete(store.ladder()))
+        placed: list[int] = []
+        full: StorageError | None = None
         try:
             for index, source in batch:
-                store.add(index, source)
+                if full is not None and not source.exists():
+                    break
+                full = _with_room(store, index, lambda i=index, s=source: store.add(i, s)) or full  # type: ignore[misc]
+                placed.append(index)
                 if index == 0:
                     check()
-            if store.missing(1):
-                return
-            ladder = store.ladder()
-            for k in range(before + 1, _number(store.complete(ladder)) + 1):
-                store.check_graph(ladder, k)
-                whole.append(k)
+            if not store.missing(1):
+                ladder = store.ladder()
+                for k in range(before + 1, _number(store.complete(ladder)) + 1):
+                    store.check_graph(ladder, k)
+                    whole.append(k)
         finally:
-            store.save(whole[-1] if whole else None)
+            full = _remember(store, placed, whole) or full
+        if full is not None:
+            raise full
 
     async def arrived(self) -> None:
         """The goal is whole: another version takes its place now."""
@@ -143,6 +152,36 @@ class Folder:
     async def _tell(self, k: int) -> None:
         self.told.add(k)
         await self.tell(k)
+
+
+def _with_room(store: Store, index: int, write: Callable[[], None]) -> StorageError | None:
+    """Writes; on a full disk again, as often as something that arrived after layer `index` can go. The error, if there was one."""
+    full: StorageError | None = None
+    while True:
+        try:
+            write()
+            return full
+        except StorageError as error:
+            if not is_full(error) or not store.make_room(index):
+                raise
+            full = error
+
+
+def _remember(store: Store, placed: list[int], whole: list[int]) -> StorageError | None:
+    """Saves the state; if need be, without the newest layers of the batch. The error, if the disk was full."""
+    full: StorageError | None = None
+    while True:
+        try:
+            last = placed[-1] if placed else -1
+            return _with_room(store, last, lambda: store.save(whole[-1] if whole else None)) or full
+        except StorageError as error:
+            if not is_full(error) or not placed:
+                raise
+            full = error
+            store.withdraw(placed.pop())
+            complete = -1 if store.missing(1) else _number(store.complete(store.ladder()))
+            while whole and whole[-1] > complete:
+                whole.pop()
 
 
 def _number(k: int | None) -> int:

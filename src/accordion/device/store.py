@@ -38,7 +38,7 @@ from accordion.device.state import STATE_LIMIT, FileEntry, State, packed_path
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
 from accordion.trust.proof import PROOF, PROOF_LIMIT, Proof
 
-__all__ = ["INCOMING", "Store", "locked"]
+__all__ = ["INCOMING", "Store", "is_full", "locked"]
 
 LOCK_TRIES = 10
 
@@ -296,6 +296,30 @@ class Store:
         self.state = replace(self.state, files={**self.state.files, **files})
         self._placed.append(source)
 
+    def make_room(self, index: int) -> bool:
+        """Deletes what has arrived, and is not in its place, of one layer after `index`: what is not whole first, then the last.
+
+        False if there is nothing.
+        """
+        found = []
+        for later, layer in enumerate(self.manifest.layers[index + 1 :], index + 1):
+            place = self.root / INCOMING / layer.digest.removeprefix("sha256:")
+            if place.is_file():
+                found.append((place.stat().st_size < layer.size, later, place))
+        if not found:
+            return False
+        max(found)[2].unlink(missing_ok=True)
+        return True
+
+    def withdraw(self, index: int) -> None:
+        """Takes a layer that was added, and not saved yet, out of its place again."""
+        layer = self.manifest.layers[index]
+        going = [path for path, entry in self.state.files.items() if entry.layer == layer.digest]
+        self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if p not in going})
+        for path in going:
+            _delete(self.root, self.root / path)
+        (self.root / INCOMING / layer.digest.removeprefix("sha256:")).unlink(missing_ok=True)
+
     def complete(self, ladder: Ladder) -> int | None:
         """The largest configuration all of whose layers are here."""
         missing = self.missing(len(self.manifest.layers))
@@ -306,11 +330,12 @@ class Store:
         missing = self.missing(len(self.manifest.layers))
         count = missing[0] if missing else len(self.manifest.layers)
         kept = self.state.configuration if configuration is None else configuration
-        self.state = replace(self.state, configuration=kept, layers_complete=count)
-        content = self.state.to_bytes()
+        state = replace(self.state, configuration=kept, layers_complete=count)
+        content = state.to_bytes()
         if content != self._saved:
             write_file(self.root / "state.json", content)
             self._saved = content
+        self.state = state
         while self._placed:
             self._placed.pop().unlink(missing_ok=True)
 
@@ -336,7 +361,7 @@ class Store:
                     self.save(k)
                     break
                 except StorageError as error:
-                    if not waiting or not _is_full(error):
+                    if not waiting or not is_full(error):
                         raise
                     freed += _delete(self.root, waiting.pop(0))
             for place in waiting:
@@ -410,7 +435,8 @@ def _signature(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _is_full(error: StorageError) -> bool:
+def is_full(error: StorageError) -> bool:
+    """Whether it was for lack of room."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
