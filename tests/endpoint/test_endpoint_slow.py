@@ -111,6 +111,8 @@ def test_connections_that_are_not_the_servers_are_left_alone() -> None:
 def test_it_runs_in_a_thread_and_ends() -> None:
     cut = threading.Event()
     watch = SlowReaders(1e9, 0.1, cut.set)
+    watch.start()
+    watch.stop()  # an application may be started again
     with connection() as (server, client):
         fill(server)
         watch.start()

@@ -28,6 +28,7 @@ from accordion.endpoint.registry import Registry
 from accordion.endpoint.remote import REFRESH_S
 from accordion.endpoint.replies import json_reply, oci_error, problem
 from accordion.endpoint.request_log import LOG_BYTES, RequestLog
+from accordion.endpoint.routing import ACCORDION
 from accordion.endpoint.slow import SlowReaders, available
 from accordion.endpoint.tokens import TokenFile
 from accordion.endpoint.tracing import Traced, exporting_tracer
@@ -184,7 +185,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = {404: "unknown", 405: "method"}.get(error.status_code, "invalid")
     detail = "there is nothing at this path" if error.status_code == 404 else error.detail
-    if error.status_code == 404 and request.scope["path"].startswith("/v2/"):  # with an end of a line in it, which no route takes
+    path = request.scope["path"]
+    if (
+        error.status_code == 404 and path.startswith("/v2/") and f"/{ACCORDION}/" not in path
+    ):  # an end of a line, which no route takes
         return oci_error(404, "NAME_UNKNOWN", detail)
     return problem(error.status_code, kind, detail, headers=error.headers)
 

@@ -57,16 +57,20 @@ class SlowReaders:
         self._ports: set[int] = set()
         self._spans: dict[int, _Span] = {}  # by the socket's inode, which is its own for as long as it lives
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="slow readers", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to look."""
+        """Begins to look; also again, after a stop."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._work, name="slow readers", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Ends."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     def look(self) -> None:
         """One look at all connections."""
