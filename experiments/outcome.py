@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accordion.artifact.atomic import write_file
-from accordion.errors import FormatError, StorageError
+from accordion.errors import FormatError
 from accordion.training import TrainingConfig
+from experiments.data_files import read_object, write_object
 
 __all__ = ["DATA", "Configuration", "Count", "Curve", "Outcome", "read_all", "read_outcome"]
 
@@ -166,13 +165,7 @@ class Outcome:
 
     def write(self, folder: Path) -> Path:
         """Writes NAME.json into `folder`, whole or not at all, and returns its path."""
-        path = folder / f"{self.name}.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"can't make {folder}: {error.strerror}") from error
-        write_file(path, compact(self.to_json()))
-        return path
+        return write_object(folder / f"{self.name}.json", self.to_json())
 
     def _check(self, where: str) -> None:
         rows = self.configurations
@@ -195,32 +188,9 @@ class Outcome:
 
 def read_outcome(path: Path) -> Outcome:
     """One file. StorageError if it can't be read, FormatError if it is something else."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StorageError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise FormatError(f"{path} is not the outcome of a run: no object")
-    return Outcome.from_json(data, str(path))
+    return Outcome.from_json(read_object(path, "the outcome of a run"), str(path))
 
 
 def read_all(folder: Path = DATA) -> list[Outcome]:
     """Every outcome in `folder`, by name. Other kinds of data lie in folders below."""
     return [read_outcome(path) for path in sorted(folder.glob("*.json"))]
-
-
-def compact(value: Mapping[str, Any]) -> bytes:
-    """JSON with one line for each field, list of numbers or row, so that a change of one shows as one."""
-    return (_lines(value, "") + "\n").encode()
-
-
-def _lines(value: Any, indent: str) -> str:
-    inner = indent + " "
-    if isinstance(value, Mapping) and any(isinstance(part, Mapping | list) for part in value.values()):
-        rows = [f"{inner}{json.dumps(key)}: {_lines(part, inner)}" for key, part in value.items()]
-        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(part, Mapping | list) for part in value):
-        return "[\n" + ",\n".join(f"{inner}{json.dumps(part, ensure_ascii=False)}" for part in value) + f"\n{indent}]"
-    return json.dumps(value, ensure_ascii=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accordion.artifact.atomic import write_file
-from accordion.errors import FormatError, StorageError
-from experiments.outcome import DATA, Count, compact
+from accordion.errors import FormatError
+from experiments.data_files import read_object, write_object
+from experiments.outcome import DATA, Count
 
 __all__ = ["FOLDER", "File", "Result", "Row", "Training", "read_result", "read_results"]
 
@@ -208,26 +207,12 @@ class Result:
 
     def write(self, folder: Path) -> Path:
         """Writes NAME.json into `folder`, whole or not at all, and returns its path."""
-        path = folder / f"{self.name}.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"can't make {folder}: {error.strerror}") from error
-        write_file(path, compact(self.to_json()))
-        return path
+        return write_object(folder / f"{self.name}.json", self.to_json())
 
 
 def read_result(path: Path) -> Result:
     """One file. StorageError if it can't be read, FormatError if it is something else."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StorageError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise FormatError(f"{path} is not the outcome of a comparison: no object")
-    return Result.from_json(data, str(path))
+    return Result.from_json(read_object(path, "the outcome of a comparison"), str(path))
 
 
 def read_results(folder: Path = FOLDER) -> list[Result]:

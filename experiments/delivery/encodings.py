@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 import zstandard
 
-from accordion.artifact.atomic import write_file
 from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
-from accordion.errors import FormatError, StorageError, UsageError
+from accordion.errors import FormatError, UsageError
 from accordion.packaging import package
-from experiments.outcome import DATA, Outcome, compact
+from experiments.data_files import read_object, write_object
+from experiments.outcome import DATA, Outcome
 
 __all__ = ["FOLDER", "Encoding", "Rung", "encode", "read_encodings", "read_package", "wanted"]
 
@@ -133,26 +132,14 @@ def read_package(path: Path, run: str, codec: str, tag: str | None = None) -> En
 
 def write(found: Encoding, folder: Path = FOLDER) -> Path:
     """Whole or not at all."""
-    path = folder / f"{found.name}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make {folder}: {error.strerror}") from error
-    write_file(path, compact(found.to_json()))
-    return path
+    return write_object(folder / f"{found.name}.json", found.to_json())
 
 
 def read_encodings(folder: Path = FOLDER) -> dict[str, Encoding]:
     """Every data file in `folder`, by name."""
     found: dict[str, Encoding] = {}
     for path in sorted(folder.glob("*.json")):
-        try:
-            data = json.loads(path.read_bytes())
-        except OSError as error:
-            raise StorageError(f"can't read {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise FormatError(f"{path} is not JSON: {error}") from error
-        one = Encoding.from_json(data if isinstance(data, dict) else {}, str(path))
+        one = Encoding.from_json(read_object(path, "an encoding of a run"), str(path))
         found[one.name] = one
     return found
 

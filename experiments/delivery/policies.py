@@ -15,8 +15,9 @@ from accordion.errors import UsageError
 from accordion.training.matched import ROUND_TRIPS, communication
 from accordion.training.policies import Policy
 from accordion.training.policy_file import policy_bytes, read_input, write_policy
+from experiments.data_files import compact
 from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, RTT_FILE, TRACES, link, part, traces
-from experiments.outcome import Outcome, compact
+from experiments.outcome import Outcome
 
 __all__ = ["FIXED", "FOLDER", "REGRET_POINTS", "demand_matched", "guarantee", "write_policies"]
 

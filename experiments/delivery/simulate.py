@@ -6,7 +6,6 @@ pass, and then what the trace brings arrives. Delivered is the accuracy of what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from accordion.artifact.atomic import write_file
-from accordion.errors import FormatError, StorageError
+from accordion.errors import FormatError
 from accordion.training.matched import ROUND_TRIPS
+from experiments.data_files import read_object, write_object
 from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS, TRACES, link, part, traces
 from experiments.delivery.ways import Way
-from experiments.outcome import DATA, compact
+from experiments.outcome import DATA
 
 __all__ = ["ALL", "FILE", "ZOO", "Row", "read_rows", "simulate", "write_rows"]
 
@@ -65,10 +64,6 @@ def simulate(
 
 def write_rows(rows: Sequence[Row], path: Path = FILE) -> Path:
     """Whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make {path.parent}: {error.strerror}") from error
     made: list[dict[str, Any]] = [
         {
             "group": row.group,
@@ -81,20 +76,14 @@ def write_rows(rows: Sequence[Row], path: Path = FILE) -> Path:
         }
         for row in rows
     ]
-    write_file(path, compact({"schema_version": SCHEMA_VERSION, "deadlines_s": list(DEADLINES_S), "rows": made}))
-    return path
+    return write_object(path, {"schema_version": SCHEMA_VERSION, "deadlines_s": list(DEADLINES_S), "rows": made})
 
 
 def read_rows(path: Path = FILE) -> list[Row]:
     """Empty if there is no such file. FormatError if it is something else, or for other deadlines."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise StorageError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
+    data = read_object(path, "what was delivered")
     try:
         if data["schema_version"] != SCHEMA_VERSION or tuple(data["deadlines_s"]) != DEADLINES_S:
             raise ValueError("another version, or other deadlines")

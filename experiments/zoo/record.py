@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError
-from experiments.outcome import DATA, Count, compact
+from experiments.data_files import write_object
+from experiments.outcome import DATA, Count
 
 __all__ = ["CLEAN", "FOLDER", "PURGED", "VALIDATION", "Evaluation", "Row", "read_evaluation", "read_evaluations"]
 
@@ -80,13 +80,7 @@ class Evaluation:
 
     def write(self, folder: Path) -> Path:
         """Writes NAME.json into `folder` and returns its path."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"can't make {folder}: {error.strerror}") from error
-        path = folder / f"{self.name}.json"
-        write_file(path, compact(self.to_json()))
-        return path
+        return write_object(folder / f"{self.name}.json", self.to_json())
 
 
 def read_evaluation(path: Path) -> Evaluation:
