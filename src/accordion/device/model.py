@@ -15,7 +15,7 @@ from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
 from accordion.device.store import Store, locked
-from accordion.errors import AccordionError, ContentError, DigestError, FormatError, UnmeetableError, UsageError
+from accordion.errors import AccordionError, ContentError, DigestError, FormatError, StorageError, UnmeetableError, UsageError
 from accordion.planning.energy import ladder_j
 from accordion.trust import Trust
 
@@ -224,7 +224,7 @@ class Model:
             k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
             try:
                 return k, self.session(k, kernels)
-            except (ContentError, UsageError):
+            except (ContentError, StorageError, UsageError):
                 if self._store is not store:
                     continue  # another thread has refreshed since `k` was chosen: choose again
                 if Store.open(self.path).state == store.state:
@@ -281,7 +281,7 @@ def _opened(path: Path, trust: Trust | None) -> tuple[Store, Ladder, tuple[str, 
     store = Store.open(path)
     try:
         return store, *_trusted(store, trust)
-    except ContentError:
+    except (ContentError, StorageError):  # a file may go between being seen and being read
         again = Store.open(path)
         if again.state == store.state:
             raise

@@ -220,6 +220,8 @@ class Store:
             raise DigestError(f"{place} is missing: fetch it again")
         try:
             sound = place.stat().st_size == entry.size and file_digest(place) == entry.sha256
+        except FileNotFoundError as error:  # another process has just shed it
+            raise DigestError(f"{place} is missing: fetch it again") from error
         except OSError as error:
             raise StorageError(f"can't read {place}: {error.strerror or error}") from error
         if not sound:
