@@ -10,6 +10,8 @@ from typing import Any
 from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError
 from experiments import catalogue, outcome
+from experiments.delivery.energy import FILE as ENERGY
+from experiments.delivery.energy import Bill, read_bills
 from experiments.delivery.make import GUARANTEES, read_guarantees
 from experiments.delivery.simulate import FILE, Row, read_rows
 from experiments.outcome import Outcome, read_all
@@ -30,6 +32,7 @@ def tables(
     evaluations: Sequence[Evaluation],
     rows: Sequence[Row] = (),
     guarantees: Mapping[str, Mapping[str, Any]] | None = None,
+    bills: Sequence[Bill] = (),
 ) -> dict[str, list[str]]:
     """Every table by the name that its mark has in the document."""
     series = collect(outcomes)
@@ -43,6 +46,7 @@ def tables(
         "convergence": training.convergence_lines(series),
         "delivered-targets": delivered.target_lines(rows),
         "delivered": delivered.lines(rows),
+        "energy": delivered.energy_lines(bills),
         "guarantees": delivered.guarantee_lines(guarantees or {}),
         "zoo": zoo.lines(evaluations),
         "runs": runs.lines(catalogue.catalogue(), outcomes),
@@ -77,7 +81,8 @@ def current(data: Path = outcome.DATA, path: Path = EVIDENCE) -> str:
     """The document as the data files give it."""
     rows = read_rows(data / FILE.parent.name / FILE.name)
     guarantees = read_guarantees(data / GUARANTEES.name)
-    return fill(read(path), tables(read_all(data), read_evaluations(data / "zoo"), rows, guarantees))
+    spent = read_bills(data / ENERGY.parent.name / ENERGY.name)
+    return fill(read(path), tables(read_all(data), read_evaluations(data / "zoo"), rows, guarantees, spent))
 
 
 def update(path: Path = EVIDENCE, data: Path = outcome.DATA) -> bool:

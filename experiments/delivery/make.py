@@ -11,6 +11,8 @@ from typing import Any
 from accordion.errors import FormatError, StorageError, UsageError
 from experiments.delivery.cases import TRACES
 from experiments.delivery.encodings import FOLDER, Encoding, encode, read_encodings, read_package, wanted
+from experiments.delivery.energy import FILE as ENERGY
+from experiments.delivery.energy import bills, write_bills
 from experiments.delivery.simulate import FILE, ZOO, simulate, write_rows
 from experiments.delivery.ways import Way, alone, prefixes, ways_of
 from experiments.outcome import DATA, Outcome
@@ -58,6 +60,10 @@ def make(outcomes: Sequence[Outcome], traces: Path = TRACES, data: Path = DATA, 
         ways[ZOO, 0] = shipped
     if not ways:
         raise UsageError("no run of the experiment `delivered` is encoded: python -m experiments encode")
+    spent = []
+    for seed in sorted({one.config.seed for one in compared}):
+        spent += bills([one for one in compared if one.config.seed == seed], encodings, traces)
+    write_bills(spent, data / ENERGY.parent.name / ENERGY.name)
     return write_rows(simulate(ways, traces, progress), data / FILE.parent.name / FILE.name)
 
 

@@ -27,6 +27,7 @@ class Way:
     name: str
     bytes: tuple[int, ...]
     accuracy: tuple[float, ...]
+    shapes: tuple[tuple[int, ...], ...] = ()  # blocks by stage of what runs, where one network has several configurations
 
     def delivered(self, arrived: Floats, scale: float = 1.0) -> Floats:
         """The accuracy of what runs when so many bytes have arrived; any shape. `scale` multiplies what is needed."""
@@ -51,6 +52,7 @@ def prefixes(name: str, encoding: Encoding, validation: Sequence[float] | None =
         name,
         tuple(encoding.manifest_bytes + rung.bytes for rung in encoding.rungs),
         tuple(encoding.rungs[k].accuracy for k in chosen),
+        tuple(encoding.rungs[k].blocks_by_stage for k in chosen),
     )
 
 

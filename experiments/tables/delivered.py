@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from accordion.planning.energy import Joules
 from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS
+from experiments.delivery.energy import INFERENCES, Bill
 from experiments.delivery.simulate import ALL, ZOO, Row
 from experiments.delivery.verdicts import ORACLE_SHARE, Delivered, Gap, of_oracle, over_best_alone, over_fixed
 from experiments.tables.markdown import NONE, percent, spread, table
 
-__all__ = ["GROUP", "guarantee_lines", "lines", "target_lines"]
+__all__ = ["GROUP", "energy_lines", "guarantee_lines", "lines", "target_lines"]
 
 GROUP = "resnet20-cifar10"
 NOT_RUN = "Nothing of this has run yet."
@@ -79,6 +81,28 @@ def lines(rows: Sequence[Row]) -> list[str]:
         cells = [[way, *(spread(zoo.mean(name, ALL, SCALES[0], way)) for name in SETS)] for way in zoo.ways]
         out += table(["way", *SETS], cells)
     return out
+
+
+def energy_lines(found: Sequence[Bill]) -> list[str]:
+    """Joules of each way, the first seed's."""
+    rows = [one for one in found if one.seed == min(bill.seed for bill in found)] if found else []
+
+    def span(one: Joules, scale: float = 1.0) -> str:
+        return f"{one.value / scale:.3g} ({one.low / scale:.3g}–{one.high / scale:.3g})"
+
+    cells = [
+        [
+            one.way,
+            span(one.training, 1e3),
+            span(one.receiving),
+            span(one.inference),
+            f"{one.bytes / 1e3:.0f} kB",
+            percent(one.accuracy, 2),
+        ]
+        for one in rows
+    ]
+    header = ["way", "training, kJ, once", "receiving, J", f"{INFERENCES:,} inferences, J", "received", "accuracy then"]
+    return table(header, cells) or [NOT_RUN]
 
 
 def guarantee_lines(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:

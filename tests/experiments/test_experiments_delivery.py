@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from accordion.errors import FormatError, UsageError
+from accordion.planning.energy import inference_j, radio, transfer_j
 from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, RTT_FILE, SCALES, SETS, part
 from experiments.delivery.encodings import Encoding, Rung, encode, read_encodings, read_package, wanted, write
+from experiments.delivery.energy import bills, read_bills
 from experiments.delivery.make import encode_all, make, read_guarantees
 from experiments.delivery.policies import FIXED, demand_matched, guarantee, write_policies
 from experiments.delivery.simulate import ALL, FILE, ZOO, Row, read_rows, simulate, write_rows
@@ -187,12 +189,36 @@ def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_pat
     path = make_data(outcomes, traces, data)
     rows = read_rows(path)
     assert {row.group for row in rows} == {tables.GROUP, ZOO}
+    assert {bill.way for bill in read_bills(data / "delivered" / "energy.json")} >= {PLAIN, COMPACT}
     text = "\n".join(tables.lines(rows))
     assert "bytes × 10, traces held back, by deadline" in text and "| CoML-05 |" in text and "resnet56-cifar10-compact" in text
     drawn = figure.draw(rows, tmp_path)
     assert drawn is not None
     svg = drawn[1].read_text()
     assert "deadline (s)" in svg and "delivered accuracy (%)" in svg and COMPACT in svg and "best alone" in svg
+
+
+def test_the_energy_of_a_way_can_be_counted(make: Make, traces: Path) -> None:
+    plain = brief(make("ResNet", 0, [900, 700, 400, 100], experiment="delivered"))
+    small = brief(make("alone", 0, [150], experiment="reference", network="resnet8", shapes=[(1, 1, 1)]))
+    encodings = {
+        f"{plain.name}-float32": encoding(plain.name, [10_000, 25_000, 50_000, 100_000], [0.1, 0.3, 0.6, 0.9]),
+        f"{plain.name}-int8": encoding(plain.name, [100_000], [0.89], "int8"),
+        f"{small.name}-int8": encoding(small.name, [30_000], [0.8], "int8"),
+    }
+    found = {bill.way: bill for bill in bills([plain, small], encodings, traces)}
+    assert "oracle" not in found  # nobody can be one
+    whole, alone_, turns = found[PLAIN], found["ResNet-8 alone, int8"], found["alone in turn, int8"]
+    # Steady 1, 2, 4 and 8 Mbit/s bring all of it within five seconds: what counts is when.
+    assert (whole.bytes, turns.bytes) == pytest.approx((100_010, 130_020)) and alone_.accuracy == pytest.approx(0.8)
+    seconds = [0.05 * np.ceil((0.15 + 8 * 100_010 / (rate * 1e6)) / 0.05) for rate in (1, 2, 4, 8)]
+    expected = transfer_j(radio("lte"), 100_010, float(np.mean(seconds)))
+    assert whole.receiving.value == pytest.approx(expected.value)
+    assert turns.training.value == pytest.approx(whole.training.value + alone_.training.value)
+    assert whole.inference.value == pytest.approx(1000 * inference_j(1000, 25_000).value)
+    text = "\n".join(tables.energy_lines(list(found.values())))
+    assert "| alone in turn, int8 |" in text and "130 kB" in text
+    assert tables.energy_lines([]) == ["Nothing of this has run yet."]
 
 
 def make_data(outcomes: Sequence[Outcome], traces: Path, data: Path) -> Path:
