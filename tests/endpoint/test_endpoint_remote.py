@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -26,6 +22,7 @@ from accordion.endpoint.remote import RemotePackage, source_reference
 from accordion.errors import FormatError, UsageError
 from accordion.registry import Reference
 from serving import serving
+from stock_registry import stock_registry
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -215,29 +212,9 @@ async def test_wrong_usage(behind: tuple[Behind, str], tmp_path: Path) -> None:
 @pytest.fixture
 def stock(tmp_path: Path) -> Iterator[str]:
     """A stock registry with a golden package in it."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("docker-registry is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = tmp_path / "registry.yml"
-    settings.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}\nhttp: {{addr: '{address}'}}\n"
-    )
-    with (tmp_path / "registry.log").open("w") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(settings)], stdout=log, stderr=log, env=dict(os.environ))
-    for _ in range(400):
-        try:
-            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 1).close()
-            break
-        except OSError:
-            time.sleep(0.05)
-    try:
+    with stock_registry(tmp_path) as address:
         assert main(["push", str(GOLDEN / "precision"), f"http://{address}/precision:latest"]) == 0
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def test_from_a_stock_registry_through_an_endpoint_to_a_device(stock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from accordion.artifact.verify import verify_package
+from stock_registry import stock_registry
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    if shutil.which("docker-registry") is None:
-        pytest.skip("docker-registry is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = tmp_path / "registry.yml"
-    settings.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}\nhttp: {{addr: '{address}'}}\n"
-    )
-    with (tmp_path / "registry.log").open("w") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(settings)], stdout=log, stderr=log)
-        host, port = address.split(":")
-        for _ in range(200):
-            try:
-                socket.create_connection((host, int(port)), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+    with stock_registry(tmp_path) as address:
         yield address
-        process.terminate()
-        process.wait(10)
 
 
 def blobs(package: Path) -> dict[str, bytes]:

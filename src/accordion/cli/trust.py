@@ -53,8 +53,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Changes the rules, or shows them."""
+    from accordion.artifact.bounded import read_file
     from accordion.trust import Trust
-    from accordion.trust.files import locked, read_file
+    from accordion.trust.files import locked
     from accordion.trust.keys import KEY_LIMIT
     from accordion.trust.rules import RULES_LIMIT, Repository, Rules
 

@@ -37,7 +37,7 @@ def trust_from(arguments: argparse.Namespace) -> Trust | None:
 
 def password_from(path: Path | None) -> bytes | None:
     """A key's password: the first line of a file, else of ACCORDION_KEY_PASSWORD; None without. UsageError if it is empty."""
-    from accordion.trust.files import read_file
+    from accordion.artifact.bounded import read_file
 
     if path is not None:
         found = read_file(path, 4096).split(b"\n")[0].rstrip(b"\r")
@@ -50,7 +50,7 @@ def password_from(path: Path | None) -> bytes | None:
 
 def read_private(path: Path, password: bytes | None) -> PrivateKey:
     """A private key's file; a password is used where the key wants one. UsageError if it is none."""
-    from accordion.trust.files import read_file
+    from accordion.artifact.bounded import read_file
     from accordion.trust.keys import KEY_LIMIT, PrivateKey
 
     data = read_file(path, KEY_LIMIT)

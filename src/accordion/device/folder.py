@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from accordion.artifact.manifest import Manifest
 from accordion.device.job import Job
@@ -117,7 +118,7 @@ class Folder:
             for index, source in batch:
                 if full is not None and not source.exists():
                     break
-                full = _with_room(store, index, lambda i=index, s=source: store.add(i, s)) or full  # type: ignore[misc]
+                full = _with_room(store, index, partial(store.add, index, source)) or full
                 placed.append(index)
                 if index == 0:
                     check()

@@ -7,10 +7,10 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from accordion.artifact.bounded import read_file
 from accordion.endpoint.replies import IMMUTABLE, problem
 from accordion.endpoint.tuf_export import repository_folder
 from accordion.errors import StorageError, UsageError
-from accordion.trust.files import read_file
 from accordion.trust.metadata import METADATA_LIMIT, TIMESTAMP, is_metadata
 
 __all__ = ["TufFiles"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from accordion.artifact.atomic import write_file
+from accordion.artifact.bounded import read_file
 from accordion.errors import StorageError, UsageError
-from accordion.trust.files import read_file
 from accordion.trust.metadata import METADATA_LIMIT, TIMESTAMP, is_metadata
 
 __all__ = ["export_tuf", "repository_folder"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from accordion.artifact.atomic import write_file
-from accordion.errors import StorageError, UsageError
+from accordion.artifact.bounded import read_file
+from accordion.errors import UsageError
 from accordion.training.policies import Policy
 
 __all__ = ["FILE_LIMIT", "Input", "policy_bytes", "read_input", "write_policy"]
@@ -40,15 +41,7 @@ class Input:
 
 def read_input(path: Path) -> Input:
     """UsageError if there is no such file, or it is too long; StorageError if it can't be read."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(FILE_LIMIT + 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"there is no file {path}") from error
-    except OSError as error:
-        raise StorageError(f"can't read {path}: {error.strerror}") from error
-    if len(content) > FILE_LIMIT:
-        raise UsageError(f"{path} has more than {FILE_LIMIT} bytes: too long to make a policy from")
+    content = read_file(path, FILE_LIMIT)
     return Input(path.name, hashlib.sha256(content).hexdigest(), content)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from accordion.artifact.atomic import write_file
+from accordion.artifact.bounded import read_file
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError
-from accordion.trust.files import locked, read_file
+from accordion.trust.files import locked
 
 __all__ = ["Record"]
 

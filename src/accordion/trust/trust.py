@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accordion.artifact.atomic import write_file
+from accordion.artifact.bounded import read_file
 from accordion.artifact.digest import is_digest
 from accordion.artifact.layout import Layout
 from accordion.artifact.strict_json import dump
 from accordion.errors import ContentError, SignatureError, StorageError, UsageError
 from accordion.trust.check import check_fresh, check_signed
-from accordion.trust.files import read_file
 from accordion.trust.proof import Proof
 from accordion.trust.record import Record
 from accordion.trust.rules import RULES_LIMIT, Repository, Rule, Rules

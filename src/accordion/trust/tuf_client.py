@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accordion.artifact.bounded import read_file
 from accordion.artifact.digest import is_digest
 from accordion.errors import AccordionError, SignatureError, StorageError, TransferError, UsageError
-from accordion.trust.files import locked, read_file
+from accordion.trust.files import locked
 from accordion.trust.keys import needs
 from accordion.trust.metadata import ROLES, TIMESTAMP
 from accordion.trust.proof import PROOF_LIMIT, Listed

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from accordion.artifact.atomic import write_file
+from accordion.artifact.bounded import read_file
 from accordion.errors import FormatError, StorageError, UsageError
-from accordion.trust.files import locked, read_file
+from accordion.trust.files import locked
 from accordion.trust.keys import PrivateKey, needs
 from accordion.trust.metadata import METADATA_LIMIT, ROLES, TIMESTAMP, is_metadata
 
