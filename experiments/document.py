@@ -46,6 +46,7 @@ def tables(
         "convergence": training.convergence_lines(series),
         "delivered-targets": delivered.target_lines(rows),
         "delivered": delivered.lines(rows),
+        "delivered-errors": delivered.error_lines(series),
         "energy": delivered.energy_lines(bills),
         "guarantees": delivered.guarantee_lines(guarantees or {}),
         "zoo": zoo.lines(evaluations),

@@ -10,9 +10,10 @@ from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS
 from experiments.delivery.energy import INFERENCES, Bill
 from experiments.delivery.simulate import ALL, ZOO, Row
 from experiments.delivery.verdicts import ORACLE_SHARE, Delivered, Gap, of_oracle, over_best_alone, over_fixed
-from experiments.tables.markdown import NONE, percent, spread, table
+from experiments.series import Series
+from experiments.tables.markdown import NONE, blocks, percent, spread, table
 
-__all__ = ["GROUP", "energy_lines", "guarantee_lines", "lines", "target_lines"]
+__all__ = ["GROUP", "energy_lines", "error_lines", "guarantee_lines", "lines", "target_lines"]
 
 GROUP = "resnet20-cifar10"
 NOT_RUN = "Nothing of this has run yet."
@@ -81,6 +82,21 @@ def lines(rows: Sequence[Row]) -> list[str]:
         cells = [[way, *(spread(zoo.mean(name, ALL, SCALES[0], way)) for name in SETS)] for way in zoo.ways]
         out += table(["way", *SETS], cells)
     return out
+
+
+def error_lines(series: Sequence[Series]) -> list[str]:
+    """Test errors of what is compared: the smallest configuration, the one in the middle, the complete network."""
+    compared = [one for one in series if one.experiment == "delivered" or (one.experiment, one.recipe) == ("reference", "brief")]
+    cells = [
+        [
+            one.scheme if one.experiment == "delivered" else f"{one.network} {one.scheme}",
+            str(len(one.seeds)),
+            *(f"{spread(rung.test)} {blocks(rung.blocks_by_stage)}" for rung in (one.rungs[0], one.rungs[len(one.rungs) // 2])),
+            spread(one.complete.test, 2),
+        ]
+        for one in compared
+    ]
+    return table(["scheme", "seeds", "smallest", "in the middle", "complete"], cells) or [NOT_RUN]
 
 
 def energy_lines(found: Sequence[Bill]) -> list[str]:

@@ -23,6 +23,7 @@ from experiments.delivery.ways import COMPACT, ORACLE, PLAIN, SHRUNK, Way, alone
 from experiments.figures import delivered as figure
 from experiments.outcome import Outcome
 from experiments.recipes import BRIEF
+from experiments.series import collect
 from experiments.tables import delivered as tables
 from tests.experiments.conftest import Make
 
@@ -219,6 +220,13 @@ def test_the_energy_of_a_way_can_be_counted(make: Make, traces: Path) -> None:
     text = "\n".join(tables.energy_lines(list(found.values())))
     assert "| alone in turn, int8 |" in text and "130 kB" in text
     assert tables.energy_lines([]) == ["Nothing of this has run yet."]
+
+
+def test_errors_of_what_is_compared(make: Make) -> None:
+    found = collect([make("CoML-05", 0, [400, 300, 200, 120], experiment="delivered"), make("ResNet", 0, [400, 300, 200, 100])])
+    text = "\n".join(tables.error_lines(found))
+    assert "| CoML-05 | 1 | 40.0 % (1, 0, 0) | 20.0 % (3, 3, 0) | 12.00 % |" in text and "ResNet" not in text
+    assert tables.error_lines([]) == ["Nothing of this has run yet."]
 
 
 def make_data(outcomes: Sequence[Outcome], traces: Path, data: Path) -> Path:
