@@ -141,3 +141,17 @@ def test_a_network_of_any_shape_stands_alone(shape: tuple[int, int, int]) -> Non
 def test_a_network_needs_blocks(shape: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError, match="at least one block"):
         CifarResNet(0, 10, blocks_by_stage=shape)
+
+
+@pytest.mark.parametrize("blocks", [(1, 1, 1), (2, 0, 2), (1, 2, 2)])
+def test_every_channel_learns_with_zero_initialised_norms(blocks: tuple[int, int, int]) -> None:
+    """New channels of a stage come filled with zeros; behind a block that adds zero they would stay so, with no gradient for ever."""
+    torch.manual_seed(0)
+    module = CifarResNet(8, 10, widths=(2, 4, 8), zero_init_last_norm=True, blocks_by_stage=blocks)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(module(torch.rand(32, 3, 16, 16)), torch.randint(10, (32,))).backward()
+        optimizer.step()
+    last = [block.norm2 for stage in (module.stage1, module.stage2, module.stage3) for block in stage]
+    assert last and all((norm.weight != 0).all() and (norm.bias != 0).all() for norm in last)

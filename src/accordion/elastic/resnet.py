@@ -90,7 +90,8 @@ class CifarResNet(nn.Module):
     """Pictures [b, in_channels, h, w] in 0..1 → logits [b, classes]; h and w divisible by 4.
 
     `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise. `blocks_by_stage` builds a network of another shape instead,
-    such as one with the blocks of a configuration, to train it alone. With `stage_heads`, configurations that end in the first or
+    such as one with the blocks of a configuration, to train it alone. With `zero_init_last_norm` blocks begin as the identity, but
+    for the channels that are new in a stage, which its first block fills. With `stage_heads`, configurations that end in the first or
     the second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
     """
 
@@ -135,6 +136,12 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif zero_init_last_norm and isinstance(module, BasicBlock):
                 nn.init.zeros_(module.norm2.weight)
+        if zero_init_last_norm:
+            # Channels that a join has filled with zeros would stay zero for good behind a block that adds zero: the ReLU of exactly
+            # zero passes no gradient back. The first block of a stage gives them values from the beginning.
+            for stage in (self.stage2, self.stage3):
+                if len(stage):
+                    nn.init.ones_(stage[0].norm2.weight[widths[0] :])
 
     @property
     def stages(self) -> Stages:
