@@ -23,11 +23,11 @@ from accordion.errors import FormatError, StorageError, TrainingError
 from accordion.packaging import package
 from accordion.profiling import profile
 from accordion.profiling.latency import machine_name
-from accordion.training import RunDirectory, correct, load_run, train
+from accordion.training import RunDirectory, TrainingConfig, correct, load_run, train
 from experiments.outcome import Configuration, Count, Curve, Outcome
 from experiments.run import Run
 
-__all__ = ["BusyError", "alone", "commit_of_code", "execute", "machine_of", "metrics_of", "package_sizes"]
+__all__ = ["BusyError", "alone", "commit_of_code", "execute", "machine_of", "metrics_of", "package_sizes", "set_aside"]
 
 CURVE_CONFIGURATIONS = 6
 CURVE_EPOCHS = 60
@@ -56,6 +56,7 @@ def execute(
     config = run.config()
     folder = runs / run.name
     with alone(folder):
+        set_aside(folder, config)
         try:
             train(
                 config,
@@ -72,6 +73,18 @@ def execute(
         outcome = _measure(run, folder, progress)
         outcome.write(data)
     return outcome
+
+
+def set_aside(folder: Path, config: TrainingConfig) -> None:
+    """Renames what lies in `folder` if its network began as in an earlier version: it can neither go on nor stand for this one."""
+    directory = RunDirectory(folder / "run")
+    if not directory.settings_path.exists():
+        return
+    before = TrainingConfig.from_json(directory.read_settings().get("config", {}))
+    if before.initialisation != config.initialisation:
+        for path in (folder / "package", folder / "run"):
+            if path.exists():
+                path.rename(path.with_name(f"{path.name}-initialisation-{before.initialisation}"))
 
 
 def _measure(run: Run, folder: Path, progress: Progress) -> Outcome:

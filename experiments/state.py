@@ -8,9 +8,9 @@ from pathlib import Path
 from experiments.outcome import Outcome
 from experiments.run import Run
 
-__all__ = ["DONE", "NEEDS", "OTHER", "PARTLY", "TO_DO", "State", "state_of"]
+__all__ = ["AGAIN", "DONE", "NEEDS", "OTHER", "PARTLY", "TO_DO", "State", "state_of"]
 
-DONE, PARTLY, TO_DO, NEEDS, OTHER = "done", "partly", "to do", "needs", "other settings"
+AGAIN, DONE, PARTLY, TO_DO, NEEDS, OTHER = "again", "done", "partly", "to do", "needs", "other settings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class State:
     @property
     def open(self) -> bool:
         """Whether it can be worked on."""
-        return self.kind in (TO_DO, PARTLY)
+        return self.kind in (TO_DO, PARTLY, AGAIN)
 
 
 def state_of(run: Run, outcomes: dict[str, Outcome], runs: Path | None = None) -> State:
@@ -32,6 +32,8 @@ def state_of(run: Run, outcomes: dict[str, Outcome], runs: Path | None = None) -
     lacks = run.missing()
     if outcome := outcomes.get(run.name):
         # A list that was changed after a run asks for something else than what was done under that name.
+        if not lacks and run.config().initialisation != outcome.config.initialisation:
+            return State(AGAIN, "its network began as in an earlier version, with channels that could not learn", 0)
         if not lacks and run.config() != outcome.config:
             return State(OTHER, "its data file was made with other settings", outcome.config.recipe.epochs)
         return State(DONE, "", outcome.config.recipe.epochs)

@@ -20,7 +20,7 @@ from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
 from experiments.computation import TRAINING_PICTURES, training_macs
-from experiments.execute import alone, metrics_of
+from experiments.execute import alone, metrics_of, set_aside
 from experiments.recipes import BRIEF
 from experiments.run import Run
 
@@ -111,6 +111,7 @@ def trained(context: Context, run: Run) -> Base:
     """
     config, folder = run.config(), context.runs / run.name
     with alone(folder):
+        set_aside(folder, config)
         try:
             train(
                 config,

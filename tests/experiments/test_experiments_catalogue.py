@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from accordion.errors import UsageError
-from accordion.training import PAPER
+from accordion.training import PAPER, RunDirectory
 from experiments.catalogue import SCHEMES, by_name, catalogue
 from experiments.computation import expected_work, training_macs
+from experiments.execute import set_aside
 from experiments.outcome import read_all
 from experiments.recipes import SHORT
 from experiments.run import Run
-from experiments.state import DONE, OTHER, TO_DO, state_of
+from experiments.state import AGAIN, DONE, OTHER, TO_DO, state_of
 
 
 def test_names_are_unique_and_can_name_files() -> None:
@@ -88,6 +89,23 @@ def test_a_done_run_is_known_by_its_data_file(digits_run: Run, finished: tuple[P
     partly = state_of(digits_run, {}, folder / "runs")
     assert (partly.kind, partly.epochs, partly.open) == ("partly", 2, True)
     assert state_of(replace(digits_run, changes={"epochs": 3, "batch": 64}), outcomes).kind == OTHER
+
+
+def test_a_run_whose_network_began_as_in_an_earlier_version_is_to_do_again(
+    digits_run: Run, finished: tuple[Path, object], tmp_path: Path
+) -> None:
+    outcome = read_all(finished[0] / "data")[0]
+    earlier = replace(outcome, config=replace(outcome.config, initialisation=1))
+    state = state_of(digits_run, {digits_run.name: earlier})
+    assert (state.kind, state.open) == (AGAIN, True)
+    directory = RunDirectory(tmp_path / "run")
+    for name in ("run", "package"):
+        (tmp_path / name).mkdir()
+    directory.write_settings({"config": earlier.config.to_json()})
+    set_aside(tmp_path, earlier.config)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "package"}
+    set_aside(tmp_path, digits_run.config())
+    assert {path.name for path in tmp_path.iterdir()} == {"run-initialisation-1", "package-initialisation-1"}
 
 
 def test_a_sampled_step_computes_the_policys_mean(digits_run: Run) -> None:

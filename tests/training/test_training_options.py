@@ -20,6 +20,7 @@ from accordion.profiling import profile
 from accordion.training import MODERN, Policy, RunDirectory, TrainingConfig, build_network, load_run, train, uniform
 from accordion.training.averaging import WeightAverage
 from accordion.training.compiled import CompiledSteps, straight_line
+from accordion.training.config import INITIALISATION
 from accordion.training.objectives import configurations, loss
 from accordion.training.recipes import learning_rate
 
@@ -220,3 +221,12 @@ def test_uniform_policies_reach_grids(few_digits: Dataset, config: TrainingConfi
         replace(config, order="grid", network="resnet20", recipe=config.recipe.with_changes(objective="sampled")), few_digits
     )
     assert len(network) == 27 and len(uniform(27)) == 27
+
+
+@pytest.mark.parametrize(("zero", "expected"), [(True, 1), (False, INITIALISATION)])
+def test_settings_of_an_earlier_version_say_how_the_network_began(zero: bool, expected: int) -> None:
+    config = TrainingConfig(recipe=MODERN.with_changes(zero_init_last_norm=zero))
+    written = config.to_json()
+    assert TrainingConfig.from_json(written) == config
+    del written["initialisation"]
+    assert TrainingConfig.from_json(written).initialisation == expected

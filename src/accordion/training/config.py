@@ -16,9 +16,13 @@ from accordion.training.guarantee import PREFIX, Guarantee, from_guarantee_file
 from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
 
-__all__ = ["COMPILE", "TrainingConfig", "build_network"]
+__all__ = ["COMPILE", "INITIALISATION", "TrainingConfig", "build_network"]
 
 COMPILE = ("off", "eager", "aot_eager", "inductor", "cudagraphs")
+
+INITIALISATION = 2
+"""How networks begin. In the first form, `zero_init_last_norm` left the channels that are new in the second and third stage without
+a gradient for good: half and three quarters of them stayed zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class TrainingConfig:
 
     `devices` are the processes that share each batch; batch norm sees each process's part of it, so the weights depend on their
     number. `compile` is "off" or the backend of `torch.compile` (see `accordion.training.compiled`). `finishing` says what the
-    weights are made fit for (see `accordion.training.finishing`).
+    weights are made fit for (see `accordion.training.finishing`). `initialisation` tells trainings of earlier versions apart,
+    which can be measured and packaged, but neither gone on with nor compared (see `INITIALISATION`).
     """
 
     dataset: str = "cifar10"
@@ -50,6 +55,7 @@ class TrainingConfig:
     devices: int = 1
     compile: str = "off"
     finishing: Finishing | None = None
+    initialisation: int = INITIALISATION
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -69,6 +75,8 @@ class TrainingConfig:
             if fields.get("finishing"):
                 finishing = dict(fields["finishing"])
                 fields["finishing"] = Finishing(**{**finishing, "quantize": tuple(finishing["quantize"])})
+            # Only where the last scale begins at zero do the two forms differ.
+            fields.setdefault("initialisation", 1 if recipe.zero_init_last_norm else INITIALISATION)
             return cls(**fields, recipe=recipe, policy=policy, order=order)
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise FormatError(f"these are not the settings of a training: {error}") from error
