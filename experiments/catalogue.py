@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.recipes import ZOO
 from experiments.run import Run
 
 __all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue", "delivered"]
@@ -102,6 +103,9 @@ def by_name() -> dict[str, Run]:
 
 
 def _in_order() -> Iterator[Run]:
+    # The zoo's networks, whole, and shapes of their ladders that are cheap to train.
+    yield from _references(("resnet56", "resnet2-1-0", "resnet4-3-0", "resnet6-5-1"), "cifar10", ZOO["cifar10"].name, [0])
+    yield from _references(("resnet110", "resnet1-1-1", "resnet6-5-2"), "cifar100", ZOO["cifar100"].name, [0])
     yield from _figure4("resnet20", "cifar10", "short", [0])
     yield from _figure4("resnet20", "cifar100", "short", [0])
     yield from _delivered(0)
@@ -115,13 +119,12 @@ def _in_order() -> Iterator[Run]:
     for seed in (0, 1, 2):
         yield from _references(small, "cifar10", "short", [seed])
     yield from _figure4("resnet56", "cifar10", "short", [0])
-    # ResNet-20 and ResNet-56 alone are among Figure 4's runs, but for the zoo's recipe.
+    # ResNet-20 and ResNet-56 alone are among Figure 4's runs.
     for seed in (1, 2):
         yield from _delivered(seed)
     large = ("resnet8", "resnet9-0-0", "resnet9-9-0", "resnet9-9-3", "resnet14", "resnet32", "resnet44")
     yield from _references(large, "cifar10", "short", [0])
-    yield from _references((*large, "resnet20", "resnet56"), "cifar10", "zoo", [0])
-    yield from _references(("resnet110",), "cifar100", "zoo", [0])
+    yield from _references(("resnet5-3-1", "resnet7-6-3", "resnet9-8-6"), "cifar10", ZOO["cifar10"].name, [0])
     yield from _figure4("resnet110", "cifar100", "short", [0], ("ResNet", "CoML-03", "BlockCoML-03"))
     yield from _references(small, "cifar100", "short", [0, 1, 2])
     # The paper's own recipe: for whoever has a GPU.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from accordion.training import MODERN, PAPER, RECIPES, Recipe
 
 __all__ = ["BRIEF", "KNOWN", "PAPER", "SHORT", "ZOO"]
+
+_FOLDER = Path(__file__).parents[1] / "zoo" / "recipes"
 
 SHORT = PAPER.with_changes(name="short", epochs=30, milestones=(15, 23))
 """The paper's recipe in less than a fifth of its epochs: the rate falls after the same shares of the training (a half, three
@@ -14,7 +18,10 @@ BRIEF = MODERN.with_changes(name="brief", epochs=18, objective="sampled", distil
 """For comparisons that need many trainings on two cores (delivered accuracy): the modern optimiser and growing pictures, one
 configuration a step as in the paper, eighteen epochs."""
 
-ZOO = MODERN.with_changes(name="zoo", epochs=48, sizes=((0.4, 0.75), (1.0, 1.0)), objective="stratified", balance=1.0)
-"""What the networks in zoo/ are trained by, so that their references are trained by it too."""
+ZOO = {
+    "cifar10": Recipe.from_file(_FOLDER / "balanced-28.json"),
+    "cifar100": Recipe.from_file(_FOLDER / "balanced-24.json"),
+}
+"""What the networks in zoo/ are trained by, by data set, so that their references are trained by it too."""
 
-KNOWN: dict[str, Recipe] = {recipe.name: recipe for recipe in (*RECIPES.values(), SHORT, BRIEF, ZOO)}
+KNOWN: dict[str, Recipe] = {recipe.name: recipe for recipe in (*RECIPES.values(), SHORT, BRIEF, *ZOO.values())}

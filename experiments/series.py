@@ -113,12 +113,18 @@ class Group:
 
 
 def collect(outcomes: Iterable[Outcome]) -> list[Series]:
-    """Puts together what differs by seed alone. FormatError if two outcomes of one name differ by more."""
+    """Puts together what differs by seed alone. FormatError if two outcomes of one name differ by more.
+
+    Where some seeds have been done again with networks that begin otherwise, those that have not are left out.
+    """
     together: dict[tuple[str, str, str, str, str], list[Outcome]] = {}
     for outcome in outcomes:
         config = outcome.config
         key = (outcome.experiment, outcome.scheme, config.dataset, config.network, config.recipe.name)
         together.setdefault(key, []).append(outcome)
+    for key, same in together.items():
+        newest = max(outcome.config.initialisation for outcome in same)
+        together[key] = [outcome for outcome in same if outcome.config.initialisation == newest]
     return [Series(*key, tuple(same), _rungs(same)) for key, same in together.items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accordion.training.config import INITIALISATION
 from accordion.units import format_seconds
 from experiments.outcome import Outcome
 from experiments.run import Run
@@ -13,8 +14,9 @@ __all__ = ["lines"]
 
 
 def lines(runs: Sequence[Run], outcomes: Sequence[Outcome]) -> list[str]:
-    """Seeds done of seeds listed, by experiment, network, data set and recipe."""
-    done = {outcome.name: outcome for outcome in outcomes}
+    """Seeds done of seeds listed, by experiment, network, data set and recipe; what has to be done again is not done."""
+    done = {outcome.name: outcome for outcome in outcomes if outcome.config.initialisation == INITIALISATION}
+    again = {outcome.name for outcome in outcomes} - set(done)
     together: dict[tuple[str, str, str, str, str], list[Run]] = {}
     for run in runs:
         # References differ by network alone: those of one kind are one row.
@@ -31,10 +33,12 @@ def lines(runs: Sequence[Run], outcomes: Sequence[Outcome]) -> list[str]:
                 dataset,
                 recipe,
                 scheme,
-                f"{len(found)} of {len(members)}" if found else "not run",
+                f"{len(found)} of {len(members)}" if found else "to do again" if again & {run.name for run in members} else "not run",
                 format_seconds(seconds) if found else "–",
             ]
         )
     total = sum(run.name in done for run in runs)
     head = f"{total} of {len(runs)} runs of the list are done."
+    if count := sum(run.name in again for run in runs):
+        head += f" {count} were done with networks that began as in an earlier version, and are to do again."
     return [head, "", *table(["experiment", "network", "data set", "recipe", "scheme", "runs", "time"], rows)]

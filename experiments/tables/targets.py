@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from accordion.profiling import clopper_pearson
 from experiments.outcome import Count
+from experiments.recipes import ZOO
 from experiments.references import alone
 from experiments.series import Series
 from experiments.tables.markdown import blocks, percent, table
@@ -13,7 +14,6 @@ from experiments.zoo.record import CLEAN, VALIDATION, Evaluation, Row
 
 __all__ = ["lines"]
 
-RECIPE = "zoo"
 NOT_RUN = "not run"
 
 
@@ -71,7 +71,7 @@ def _against_plain(one: Evaluation | None, series: Sequence[Series]) -> list[str
     row = _complete(one)
     if one is None or row is None or CLEAN not in row.results:
         return [NOT_RUN, ""]
-    plain = alone(series, one.dataset, RECIPE).get(row.blocks_by_stage)
+    plain = alone(series, one.dataset, ZOO[one.dataset].name).get(row.blocks_by_stage)
     if plain is None:
         return [f"{NOT_RUN} (the plain network)", ""]
     points = row.results[CLEAN].error - plain.mean
@@ -94,7 +94,7 @@ def _saves(one: Evaluation | None) -> list[str]:
 
 
 def _tax(one: Evaluation, series: Sequence[Series]) -> list[str]:
-    references = alone(series, one.dataset, RECIPE)
+    references = alone(series, one.dataset, ZOO[one.dataset].name)
     found = [
         (row.results[CLEAN].error - references[row.blocks_by_stage].mean, row)
         for row in one.rows

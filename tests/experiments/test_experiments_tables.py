@@ -11,6 +11,7 @@ from experiments import document
 from experiments.catalogue import SCHEMES
 from experiments.changes import effects
 from experiments.outcome import Count, Outcome
+from experiments.recipes import ZOO
 from experiments.references import alone, taxes
 from experiments.series import Group, Spread, collect
 from experiments.tables import ablations, claims, figure4, runs, targets, tax, training, zoo
@@ -204,7 +205,7 @@ def test_targets_are_met_or_missed(evaluation: Evaluation) -> None:
 
 def test_targets_against_references(evaluation: Evaluation, make: Make) -> None:
     plain = make("alone", 0, (60,), experiment="reference", network="resnet56", policy="full", shapes=((9, 9, 9),))
-    plain = replace(plain, config=replace(plain.config, recipe=plain.config.recipe.with_changes(name="zoo")))
+    plain = replace(plain, config=replace(plain.config, recipe=plain.config.recipe.with_changes(name=ZOO["cifar10"].name)))
     text = "\n".join(targets.lines(collect([plain]), [evaluation]))
     assert "+0.60 points against 6.00 % | missed |" in text
     assert "| at most +0.60 (9, 9, 9) of 1 | missed |" in text
@@ -228,9 +229,14 @@ def test_the_zoo_table(evaluation: Evaluation) -> None:
 def test_runs_done_are_counted(finished: tuple[Path, Outcome]) -> None:
     from experiments.catalogue import catalogue
 
-    text = "\n".join(runs.lines(catalogue()[:5], []))
+    listed = [run for run in catalogue() if run.experiment == "figure4"][:5]
+    text = "\n".join(runs.lines(listed, []))
     assert text.startswith("0 of 5 runs") and text.count("not run") == 5
     assert set(SCHEMES) <= set(text.replace("|", " ").split())
+    one = replace(finished[1], name=listed[0].name)
+    assert "1 of 5 runs of the list are done." in "\n".join(runs.lines(listed, [one]))
+    earlier = replace(one, config=replace(one.config, initialisation=1))
+    assert "0 of 5 runs of the list are done. 1 were done with" in "\n".join(runs.lines(listed, [earlier]))
 
 
 def test_marks_are_filled_and_filled_again_to_the_same() -> None:

@@ -91,8 +91,8 @@ class CifarResNet(nn.Module):
 
     `depth` is 6n+2 (20, 32, 44, 56, 110, …); UsageError otherwise. `blocks_by_stage` builds a network of another shape instead,
     such as one with the blocks of a configuration, to train it alone. With `zero_init_last_norm` blocks begin as the identity, but
-    for the channels that are new in a stage, which its first block fills. With `stage_heads`, configurations that end in the first or
-    the second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
+    for the channels that are new in a stage, which its first block fills. With `stage_heads`, configurations that end in the first
+    or the second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
     """
 
     def __init__(
