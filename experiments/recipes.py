@@ -20,7 +20,7 @@ configuration a step as in the paper, eighteen epochs."""
 
 ZOO = {
     "cifar10": Recipe.from_file(_FOLDER / "balanced-28.json"),
-    "cifar100": Recipe.from_file(_FOLDER / "balanced-24.json"),
+    "cifar100": Recipe.from_file(_FOLDER / "balanced-16.json"),
 }
 """What the networks in zoo/ are trained by, by data set, so that their references are trained by it too."""
 
