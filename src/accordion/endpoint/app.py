@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from accordion.endpoint.catalog import RESCAN_S, Catalog
 from accordion.endpoint.clients import Clients
+from accordion.endpoint.fork import Fork
 from accordion.endpoint.gate import Gate, caller_of, permit
 from accordion.endpoint.limits import Limits
 from accordion.endpoint.load import Load
@@ -171,7 +172,7 @@ def create_app(
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False
-    inside: ASGIApp = Gate(app, metrics, clients, token_file)
+    inside: ASGIApp = Gate(Fork(app, registry, _failure()), metrics, clients, token_file)
     if trace:
         inside = Traced(inside, exporting_tracer())
     return Measured(inside, metrics, load, RequestLines() if log in ("text", "json") else None)
@@ -194,4 +195,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _fail(request: Request, error: Exception) -> Response:
+    return _failure()
+
+
+def _failure() -> Response:
     return problem(500, "failure", "the endpoint failed; its log says why")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from starlette.requests import ClientDisconnect
-from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope
 
 from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import Ladder
@@ -16,8 +14,9 @@ from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.connection import delivery_rate_bps
 from accordion.endpoint.load import Load
 from accordion.endpoint.metrics import Metrics
+from accordion.endpoint.overdue import Overdue
 from accordion.endpoint.package import Version
-from accordion.endpoint.replies import json_reply, problem
+from accordion.endpoint.replies import BytesReply, problem
 from accordion.endpoint.request_log import RequestLog
 from accordion.endpoint.served import Served
 from accordion.errors import FormatError, UnmeetableError
@@ -28,6 +27,7 @@ __all__ = ["MAX_BODY_BYTES", "Planner"]
 
 MAX_BODY_BYTES = 64 * 1024  # a request has a few hundred bytes
 BODY_TIMEOUT_S = 10.0  # for the whole body to arrive; who is slower than this can't be kept waiting for
+_HEADERS = ((b"cache-control", b"no-store"), (b"content-type", b"application/json"))
 
 
 class _Refused(Exception):  # noqa: N818  carries the answer, no failure of ours
@@ -55,21 +55,23 @@ class Planner:
         self._overhead = overhead
         self._load = load or Load()
         self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
+        self._waiting = Overdue(body_timeout_s)
         self._log = log
 
-    async def reply(self, name: str, snapshot: Served, http: HttpRequest) -> Response:
+    async def reply(self, name: str, snapshot: Served, scope: Scope, receive: Receive) -> ASGIApp:
         """The plan, or a problem that says why there is none."""
         try:
-            request = self._parse(await self._body(http))
-            versions = await self._targets(snapshot, request)
+            request = self._parse(await self._body(receive))
+            versions = self._choices(snapshot, request) or (await self._target(snapshot, request),)
             version = versions[0]
-            held = await self._held(snapshot, request, version)
-            throughput = self._throughput(request, http)
+            held = None if request.held is None else await self._held(snapshot, request, version)
+            assumes = request.throughput_bps is None and request.link is None
+            throughput = self._throughput(scope) if assumes else self._default_bps
             how: dict[str, Any] = {"held": held, "default_throughput_bps": throughput, "overhead": self._overhead}
             scarce = self._load.scarce
             if len(versions) > 1:
                 plan = choose(name, [one.table for one in versions], request, scarce, **how)
+                version = next(one for one in versions if one.manifest.digest == plan.manifest)
             else:
                 plan = version.table.plan(name, request, **how)
         except _Refused as refused:
@@ -86,27 +88,33 @@ class Planner:
         self._metrics.plan("planned")
         if self._log is not None:
             self._log.note(name, plan.manifest, request, plan)
-        value = plan.to_json()
-        if request.throughput_bps is None and request.link is None:
-            value["assumed_throughput_bps"] = throughput
+        text = version.writer.open_object(plan)
+        if assumes:
+            text += f',"assumed_throughput_bps":{throughput!r}'
         if len(versions) > 1 and request.prefer is None:
-            value["scarce"] = scarce
-        return json_reply(value, headers={"Cache-Control": "no-store"})
+            text += f',"scarce":"{scarce}"'
+        return BytesReply(_HEADERS, (text + "}").encode())
 
-    async def _body(self, http: HttpRequest) -> bytes:
+    async def _body(self, receive: Receive) -> bytes:
         """The body, bounded in size and time."""
         body = bytearray()
+        task = self._waiting.begin()
         try:
-            async with asyncio.timeout(self._body_timeout_s):
-                async for chunk in http.stream():
-                    body += chunk
-                    if len(body) > self._max_body_bytes:
-                        raise _Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes")
-        except TimeoutError as error:
-            raise _Refused(408, "time", f"the request did not arrive within {self._body_timeout_s:g} s") from error
-        except ClientDisconnect as error:
-            raise _Refused(400, "malformed", "the request is cut off") from error
-        return bytes(body)
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Refused(400, "malformed", "the request is cut off")
+                body += message.get("body", b"")
+                if len(body) > self._max_body_bytes:
+                    raise _Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes")
+                if not message.get("more_body", False):
+                    return bytes(body)
+        except asyncio.CancelledError as error:
+            if not self._waiting.struck(task):
+                raise
+            raise _Refused(408, "time", f"the request did not arrive within {self._waiting.seconds:g} s") from error
+        finally:
+            self._waiting.end(task)
 
     def _parse(self, body: bytes) -> Request:
         try:
@@ -115,24 +123,26 @@ class Planner:
             raise _Refused(400, "malformed", str(error)) from error
         return Request.from_json(data)
 
-    def _throughput(self, request: Request, http: HttpRequest) -> float:
+    def _throughput(self, scope: Scope) -> float:
         """What is assumed of the link where the request says nothing: what the kernel saw of the connection, else the default."""
-        if request.throughput_bps is not None or request.link is not None:
-            return self._default_bps
-        client, server = http.scope.get("client"), http.scope.get("server")
+        client, server = scope.get("client"), scope.get("server")
         if client is None or server is None or server[1] is None:
             return self._default_bps
         seen = delivery_rate_bps((str(client[0]), int(client[1])), (str(server[0]), int(server[1])))
         return self._default_bps if seen is None else max(1.0, seen)
 
-    async def _targets(self, snapshot: Served, request: Request) -> list[Version]:
-        """The version that is asked for; several where the plan may choose among forms of one network."""
-        if request.reference is None:
+    def _choices(self, snapshot: Served, request: Request) -> tuple[Version, ...]:
+        """The versions among which the plan may choose, forms of one network; none where there is no choice."""
+        if request.reference is not None:
+            return ()
+        prefers = request.prefer is not None
+        if (known := snapshot.choices.get(prefers)) is None:
             tagged = {tag: snapshot.versions[snapshot.tags[tag].digest] for tag in snapshot.model_tags()}
-            ladders = {tag: version.ladder for tag, version in tagged.items()}
-            if tags := relatives(ladders, prefers=request.prefer is not None):
-                return [tagged[tag] for tag in tags]
-        return [await self._target(snapshot, request)]
+            tags = relatives({tag: version.ladder for tag, version in tagged.items()}, prefers=prefers)
+            if not tags:  # those that `_target` would take
+                tags = ["latest"] if "latest" in tagged else list(tagged) if len(tagged) == 1 else []
+            known = snapshot.choices[prefers] = tuple(tagged[tag] for tag in tags)
+        return known
 
     async def _target(self, snapshot: Served, request: Request) -> Version:
         reference = request.reference

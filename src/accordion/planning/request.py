@@ -88,11 +88,9 @@ class Request:
 
     def __post_init__(self) -> None:
         _check_reference(self.reference)
-        for name, smallest in (("deadline_s", 0.0), ("throughput_bps", _SLOWEST_BPS), ("max_energy_j", 0.0)):
-            _check_number(name, getattr(self, name), above=smallest if smallest == 0 else None, least=smallest)
-        _check_number("rtt_s", self.rtt_s, least=0.0)
-        _check_number("min_quality", self.min_quality)
-        _check_number("confidence", self.confidence, above=0.0)
+        for name, least, above in _NUMBERS:
+            if (number := getattr(self, name)) is not None:
+                _check_number(name, number, least=least, above=above)
         if self.confidence is not None and self.confidence >= 1:
             raise RequestError("confidence", f"must lie between 0 and 1, both excluded, not {_shown(self.confidence)}")
         if self.radio is not None and (not isinstance(self.radio, str) or self.radio not in RADIOS):
@@ -117,9 +115,10 @@ class Request:
         Raises:
             RequestError: a field is unknown or wrong; it is named.
         """
-        if not isinstance(data, Mapping):
+        if not isinstance(data, (dict, Mapping)):  # a dict is quicker to recognise
             raise RequestError("request", f"must be a JSON object, not {_shown(data)}")
-        _refuse_unknown(data, _NAMES, "")
+        if not _KNOWN.issuperset(data):
+            _refuse_unknown(data, _NAMES, "")
         values = {name: value for name, value in data.items() if value is not None}
         if "held" in values:
             values["held"] = Held.from_json(values["held"])
@@ -145,6 +144,15 @@ class Request:
 
 
 _NAMES = tuple(field.name for field in fields(Request))
+_KNOWN = frozenset(_NAMES)
+_NUMBERS: tuple[tuple[str, float | None, float | None], ...] = (  # name, the least allowed, what it must lie above
+    ("deadline_s", None, 0.0),
+    ("throughput_bps", _SLOWEST_BPS, None),
+    ("max_energy_j", None, 0.0),
+    ("rtt_s", 0.0, None),
+    ("min_quality", None, None),
+    ("confidence", None, 0.0),
+)
 
 
 def _shown(value: object) -> str:
@@ -165,8 +173,6 @@ def _check_reference(value: object) -> None:
 
 
 def _check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
-    if value is None:
-        return
     if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise RequestError(name, f"must be a finite number, not {_shown(value)}")
     if above is not None and value <= above:
