@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from accordion.endpoint.accel import Accel
 from accordion.endpoint.catalog import RESCAN_S, Catalog
-from accordion.endpoint.clients import Clients
+from accordion.endpoint.clients import Clients, Proxies
 from accordion.endpoint.fork import Fork
 from accordion.endpoint.gate import Gate, caller_of, permit
 from accordion.endpoint.limits import Limits
@@ -58,6 +59,8 @@ def create_app(
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
     tuf: Path | str | None = None,
+    accel_redirect: str | None = None,
+    accel_export: Path | str | None = None,
 ) -> ASGIApp:
     """An application over the packages in `directories`; any ASGI server can run it.
 
@@ -76,6 +79,9 @@ def create_app(
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
         tuf: a TUF repository, whose files are served under /tuf/.
+        accel_redirect: the prefix under which an nginx among `trusted_proxies` sends the files of packages in this application's
+            stead (see `accel`).
+        accel_export: a folder made by `accordion export`, whose streams that nginx sends too.
 
     Raises:
         UsageError: a directory is missing or holds no package, two names are equal, a file is missing or can't be one.
@@ -110,8 +116,9 @@ def create_app(
     watch = None
     if limits.min_rate_bps is not None and available():
         watch = SlowReaders(limits.min_rate_bps, limits.patience_s, metrics.cut.labels("slow").inc)
+    accel = Accel.of(accel_redirect, Proxies(trusted_proxies), accel_export)
     transfers = Transfers(clients, limits, metrics, kernel_tells=watch is not None)
-    registry = Registry(catalog, planner, transfers, metrics, most_ranges=limits.ranges)
+    registry = Registry(catalog, planner, transfers, metrics, most_ranges=limits.ranges, accel=accel)
 
     def look() -> tuple[list[str], dict[str, str]]:
         catalog.refresh()

@@ -38,6 +38,11 @@ class Proxies:
         """Whether this is one of them."""
         return any(address in network for network in self.networks)
 
+    def names(self, address: str) -> bool:
+        """The same for an address as a text; False for what is none."""
+        found = _address(address)
+        return found is not None and self.trusts(found)
+
     def client_of(self, scope: Scope) -> str:
         """The address of who asks: the last in `X-Forwarded-For` that no trusted proxy has, else the connection's own."""
         connected = scope.get("client")

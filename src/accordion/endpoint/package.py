@@ -23,7 +23,7 @@ from accordion.endpoint.served import Body
 from accordion.errors import AccordionError, FormatError
 from accordion.planning import PlanTable
 
-__all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version"]
+__all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version", "plain_size"]
 
 LOG = logging.getLogger("accordion.endpoint")
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -192,7 +192,7 @@ class Snapshot:
     def _read_unnamed(self, digest: str) -> tuple[Document | None, Version | None]:
         path = self.layout.blob_path(digest)
         try:
-            if (size := _plain_size(path)) is None or size > MANIFEST_LIMIT:
+            if (size := plain_size(path)) is None or size > MANIFEST_LIMIT:
                 return None, None
             document = Document.parse(path.read_bytes(), "the manifest")
             if document.digest != digest:
@@ -211,7 +211,7 @@ def _file_stamp(path: Path | str) -> _Stamp | None:
     return (found.st_mtime_ns, found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
 
-def _plain_size(path: Path) -> int | None:
+def plain_size(path: Path) -> int | None:
     """A file's size in bytes, or None as `_file_stamp`."""
     stamp = _file_stamp(path)
     return None if stamp is None else stamp[2]
@@ -219,7 +219,7 @@ def _plain_size(path: Path) -> int | None:
 
 def _check_blobs(layout: Layout, manifest: Manifest) -> None:
     for descriptor in (manifest.config, *manifest.layers):
-        size = _plain_size(layout.blob_path(descriptor.digest))
+        size = plain_size(layout.blob_path(descriptor.digest))
         if size != descriptor.size:
             found = "is missing" if size is None else f"has {size} bytes"
             raise FormatError(f"the blob {descriptor.digest} of {descriptor.size} bytes {found}")

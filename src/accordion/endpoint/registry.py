@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accordion.artifact.digest import is_digest
+from accordion.endpoint.accel import Accel, AccelReply
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.gate import caller_of, permit
 from accordion.endpoint.metrics import Metrics
@@ -34,12 +35,23 @@ _READ = ("GET", "HEAD")
 class Registry:
     """An ASGI application for the paths under /v2/. Whoever asks gets as far as the caller's rights, which the gate has left."""
 
-    def __init__(self, catalog: Catalog, planner: Planner, transfers: Transfers, metrics: Metrics, *, most_ranges: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        planner: Planner,
+        transfers: Transfers,
+        metrics: Metrics,
+        *,
+        most_ranges: int,
+        accel: Accel | None = None,
+    ) -> None:
+        """`accel`: some files are nginx's to send."""
         self.catalog = catalog
         self.planner = planner
         self.transfers = transfers
         self.metrics = metrics
         self.most_ranges = most_ranges
+        self.accel = accel
         self._recent = RecentReplies(_OCTETS, most_ranges=most_ranges, keep=not transfers.through_python)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,13 +102,15 @@ class Registry:
             detail = "this is not a digest: sha256: and 64 lower-case hexadecimal digits"
             return problem(400, "digest", detail) if target.kind in _OWN else oci_error(400, "DIGEST_INVALID", detail)
         if target.kind == "stream":
-            return await self._stream(target.reference, snapshot)
+            return await self._stream(target, snapshot, scope)
         if target.kind == "referrers":
             return await self._referrers(target.reference, snapshot, HttpRequest(scope))
         content = snapshot.blob(target.reference)
         if content is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
         headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
+        if self.accel is not None and self.accel.takes(scope) and (path := self.accel.blob(target.name, content)) is not None:
+            return AccelReply(path, content, _OCTETS, headers, most_ranges=self.most_ranges)
         return self.transfers.watched(await self._recent.reply((target.name, target.reference), content, headers))
 
     async def _manifest(self, reference: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
@@ -122,11 +136,14 @@ class Registry:
             return Response(None, 304, headers)
         return Response(body, 200, headers, document.media_type)
 
-    async def _stream(self, digest: str, snapshot: Served) -> ASGIApp:
+    async def _stream(self, target: Target, snapshot: Served, scope: Scope) -> ASGIApp:
+        digest = target.reference
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
         if version is None:
             return problem(404, "unknown", "this package has no model version of this digest")
-        headers = {"Cache-Control": IMMUTABLE}
+        headers, accel = {"Cache-Control": IMMUTABLE}, self.accel
+        if accel is not None and accel.takes(scope) and (path := accel.stream(target.name, digest, version.stream)) is not None:
+            return AccelReply(path, version.stream, _OCTETS, headers, most_ranges=self.most_ranges)
         return self.transfers.watched(ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges))
 
     async def _referrers(self, digest: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
