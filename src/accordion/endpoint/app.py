@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from accordion.endpoint.accel import Accel
 from accordion.endpoint.catalog import RESCAN_S, Catalog
 from accordion.endpoint.clients import Clients, Proxies
+from accordion.endpoint.express import Express
 from accordion.endpoint.fork import Fork
 from accordion.endpoint.gate import Gate, caller_of, permit
 from accordion.endpoint.limits import Limits
@@ -182,7 +183,11 @@ def create_app(
     inside: ASGIApp = Gate(Fork(app, registry, _failure()), metrics, clients, token_file)
     if trace:
         inside = Traced(inside, exporting_tracer())
-    return Measured(inside, metrics, load, RequestLines() if log in ("text", "json") else None)
+    lines = RequestLines() if log in ("text", "json") else None
+    made = Measured(inside, metrics, load, lines)
+    if trace or lines is not None or token_file is not None or not clients.alike:
+        return made
+    return Express(made, catalog, planner, metrics, load)
 
 
 def _note(request: Request, route: str) -> None:

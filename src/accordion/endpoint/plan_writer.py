@@ -29,11 +29,19 @@ class PlanWriter:
         self._at = list(accumulate(map(len, pieces), initial=0))  # where each layer begins in that
         self._counts = [rung.layers for rung in table.ladder.configurations]
         manifest = json.dumps(table.manifest.digest)
-        self._heads, self._middles = [], []
+        self._heads, self._middles, self._bytes = [], [], [rung.bytes for rung in table.ladder.configurations]
         for k, rung in enumerate(table.ladder.configurations):
             quality = dump(rung.quality.to_json()).decode()
             self._heads.append(f',"manifest":{manifest},"configuration":{k},"quality":{quality},"bytes_to_send":')
             self._middles.append(f',"bytes_total":{rung.bytes},"expected_s":')
+
+    def first(self, name: str, k: int, expected_s: float) -> str:
+        """The plan of all that configuration `k` needs, whole."""
+        size = self._bytes[k]
+        return (
+            f'{{"name":{encode_basestring(name)}{self._heads[k]}{size}{self._middles[k]}{expected_s!r},'
+            f'"ranges":[{f"[0,{size - 1}]" if size else ""}],"layers":[{self._text[: self._at[self._counts[k]] - 1]}]}}'
+        )
 
     def open_object(self, plan: Plan) -> str:
         """The plan as a JSON object to which more can be added: a comma and a member, or the closing brace."""

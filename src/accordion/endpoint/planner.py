@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope
@@ -21,16 +22,23 @@ from accordion.endpoint.request_log import RequestLog
 from accordion.endpoint.served import Served
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Overhead, Request, RequestError
+from accordion.planning.arrival import rate_terms
 from accordion.planning.choice import choose, relatives
 
-__all__ = ["MAX_BODY_BYTES", "Planner"]
+__all__ = ["MAX_BODY_BYTES", "PLAN_HEADERS", "Planner", "Refused"]
 
 MAX_BODY_BYTES = 64 * 1024  # a request has a few hundred bytes
 BODY_TIMEOUT_S = 10.0  # for the whole body to arrive; who is slower than this can't be kept waiting for
-_HEADERS = ((b"cache-control", b"no-store"), (b"content-type", b"application/json"))
+PLAN_HEADERS = ((b"cache-control", b"no-store"), (b"content-type", b"application/json"))
 
 
-class _Refused(Exception):  # noqa: N818  carries the answer, no failure of ours
+_FIRST = frozenset({"deadline_s", "throughput_bps", "rtt_s", "max_bytes"})
+_LARGEST = 1e18  # below what a request may say, so that nothing passes here that is refused there
+
+
+class Refused(Exception):  # noqa: N818
+    """Carries the answer; no failure of ours."""
+
     def __init__(self, status: int, kind: str, detail: str, **more: Any) -> None:
         self.reply = problem(status, kind, detail, **more)
         self.kind = kind
@@ -61,20 +69,20 @@ class Planner:
     async def reply(self, name: str, snapshot: Served, scope: Scope, receive: Receive) -> ASGIApp:
         """The plan, or a problem that says why there is none."""
         try:
-            request = self._parse(await self._body(receive))
+            request = self._parse(await self.body(receive))
             versions = self._choices(snapshot, request) or (await self._target(snapshot, request),)
             version = versions[0]
             held = None if request.held is None else await self._held(snapshot, request, version)
             assumes = request.throughput_bps is None and request.link is None
             throughput = self._throughput(scope) if assumes else self._default_bps
-            how: dict[str, Any] = {"held": held, "default_throughput_bps": throughput, "overhead": self._overhead}
-            scarce = self._load.scarce
             if len(versions) > 1:
+                how: dict[str, Any] = {"held": held, "default_throughput_bps": throughput, "overhead": self._overhead}
+                scarce = self._load.scarce
                 plan = choose(name, [one.table for one in versions], request, scarce, **how)
                 version = next(one for one in versions if one.manifest.digest == plan.manifest)
             else:
-                plan = version.table.plan(name, request, **how)
-        except _Refused as refused:
+                plan = version.table.plan(name, request, held=held, default_throughput_bps=throughput, overhead=self._overhead)
+        except Refused as refused:
             self._metrics.plan(refused.kind)
             return refused.reply
         except RequestError as error:
@@ -93,26 +101,64 @@ class Planner:
             text += f',"assumed_throughput_bps":{throughput!r}'
         if len(versions) > 1 and request.prefer is None:
             text += f',"scarce":"{scarce}"'
-        return BytesReply(_HEADERS, (text + "}").encode())
+        return BytesReply(PLAN_HEADERS, (text + "}").encode())
 
-    async def _body(self, receive: Receive) -> bytes:
-        """The body, bounded in size and time."""
+    def at_once(self, name: str, snapshot: Served, body: bytes, scope: Scope) -> bytes | None:
+        """The plan as JSON, where there is one and nothing has to be waited for, chosen among versions, or logged; else None."""
+        if self._log is not None or len(versions := snapshot.choices.get(False, ())) != 1:
+            return None
+        version = versions[0]
+        try:
+            data = parse_object(body, "the request", self._max_body_bytes) if body and not body.isspace() else {}
+            if (text := self._first(name, version, data)) is not None:
+                return text.encode()
+            request = Request.from_json(data)
+            if request.reference is not None or request.prefer is not None:
+                return None
+            if request.held is not None and request.held.manifest != version.manifest.digest:
+                return None
+            assumes = request.throughput_bps is None and request.link is None
+            throughput = self._throughput(scope) if assumes else self._default_bps
+            plan = version.table.plan(name, request, default_throughput_bps=throughput, overhead=self._overhead)
+        except (FormatError, RequestError, UnmeetableError):
+            return None
+        text = version.writer.open_object(plan)
+        return f'{text},"assumed_throughput_bps":{throughput!r}}}'.encode() if assumes else (text + "}").encode()
+
+    def _first(self, name: str, version: Version, data: Mapping[str, Any]) -> str | None:
+        """The plan of a device that holds nothing and says its rate; None for every other request, also for one that is wrong."""
+        if not _FIRST.issuperset(data):
+            return None
+        rate, rtt = data.get("throughput_bps"), data.get("rtt_s", 0.0)
+        deadline, most = data.get("deadline_s", _LARGEST), data.get("max_bytes", 2**59)
+        numbers = (float, int)  # themselves: a bool is no number here
+        if type(rate) not in numbers or type(rtt) not in numbers or type(deadline) not in numbers or type(most) is not int:
+            return None
+        if not (1 <= rate <= _LARGEST and 0 <= rtt <= _LARGEST and 0 < deadline <= _LARGEST and 1 <= most <= _LARGEST):
+            return None
+        terms = rate_terms(rate, rtt, version.table.fixed_bytes(self._overhead), self._overhead)
+        if (found := version.table.best_within(terms, deadline, most)) is None:
+            return None
+        return version.writer.first(name, *found)
+
+    async def body(self, receive: Receive) -> bytes:
+        """The body, bounded in size and time; Refused where it is too long, too late or cut off."""
         body = bytearray()
         task = self._waiting.begin()
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Refused(400, "malformed", "the request is cut off")
+                    raise Refused(400, "malformed", "the request is cut off")
                 body += message.get("body", b"")
                 if len(body) > self._max_body_bytes:
-                    raise _Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes")
+                    raise Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes")
                 if not message.get("more_body", False):
                     return bytes(body)
         except asyncio.CancelledError as error:
             if not self._waiting.struck(task):
                 raise
-            raise _Refused(408, "time", f"the request did not arrive within {self._waiting.seconds:g} s") from error
+            raise Refused(408, "time", f"the request did not arrive within {self._waiting.seconds:g} s") from error
         finally:
             self._waiting.end(task)
 
@@ -120,7 +166,7 @@ class Planner:
         try:
             data = parse_object(body, "the request", self._max_body_bytes) if body.strip() else {}
         except FormatError as error:
-            raise _Refused(400, "malformed", str(error)) from error
+            raise Refused(400, "malformed", str(error)) from error
         return Request.from_json(data)
 
     def _throughput(self, scope: Scope) -> float:
@@ -161,7 +207,7 @@ class Planner:
             document = snapshot.document(reference)
             version = snapshot.versions.get(document.digest) if document is not None else None
         if version is None:
-            raise _Refused(404, "unknown", "reference: this package has no model version of this tag or digest", field="reference")
+            raise Refused(404, "unknown", "reference: this package has no model version of this tag or digest", field="reference")
         return version
 
     async def _held(self, snapshot: Served, request: Request, target: Version) -> tuple[Manifest, Ladder] | None:
@@ -170,7 +216,7 @@ class Planner:
         version = await _version(snapshot, request.held.manifest)
         if version is None:
             detail = "held.manifest: this package has no model version of this digest; ask without 'held', or plan from the ladder"
-            raise _Refused(404, "unknown", detail, field="held.manifest")
+            raise Refused(404, "unknown", detail, field="held.manifest")
         return version.manifest, version.ladder
 
 

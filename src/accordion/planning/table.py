@@ -149,39 +149,55 @@ class PlanTable:
             nearest=plan.to_json(),
         )
 
-    def _plain(self, name: str, request: Request, overhead: Overhead, default_throughput_bps: float) -> Plan | None:
-        """The plan of most requests: a device that holds nothing asks for the best by a deadline, or within so many bytes.
+    def fixed_bytes(self, overhead: Overhead) -> int:
+        """What travels to a device that holds nothing, beside the layers."""
+        return overhead.extra_bytes + self.manifest.size
+
+    def best_within(
+        self, terms: tuple[float, float, float], deadline_s: float | None, max_bytes: int | None
+    ) -> tuple[int, float] | None:
+        """The best configuration that a device which holds nothing has by a deadline and within so many bytes, and when it has it.
 
         Both bound the bytes, and bytes only grow with the configuration, so the last that fits is found by halving, and the best up
-        to it is known beforehand. None where the request says anything else, or nothing fits: then the long way decides.
+        to it is known beforehand. `terms` are `rate_terms`. None where nothing fits.
         """
-        if _OTHER_THAN_PLAIN(request) != _NOTHING:
-            return None
-        fixed_bytes = overhead.extra_bytes + self.manifest.size
-        setup_s, stream_s, byte_s = rate_terms(request, fixed_bytes, overhead, default_throughput_bps)
+        setup_s, stream_s, byte_s = terms
 
         def expected(count: int) -> float:
             return setup_s + (stream_s + count * byte_s if count else 0.0)
 
         count = len(self._bytes)
-        if request.max_bytes is not None:
-            count = bisect_right(self._bytes, request.max_bytes)
-        if request.deadline_s is not None:
-            count = bisect_right(self._bytes, request.deadline_s, 0, count, key=expected)
+        if max_bytes is not None:
+            count = bisect_right(self._bytes, max_bytes)
+        if deadline_s is not None:
+            count = bisect_right(self._bytes, deadline_s, 0, count, key=expected)
         if not count:
             return None
         k = self._best_up_to[count - 1]
+        return k, expected(self._bytes[k])
+
+    def _plain(self, name: str, request: Request, overhead: Overhead, default_throughput_bps: float) -> Plan | None:
+        """The plan of most requests: a device that holds nothing asks for the best by a deadline, or within so many bytes.
+
+        None where the request says anything else, or nothing fits: then the long way decides.
+        """
+        if _OTHER_THAN_PLAIN(request) != _NOTHING:
+            return None
+        throughput_bps, rtt_s = request.throughput_bps or default_throughput_bps, request.rtt_s or 0.0
+        terms = rate_terms(throughput_bps, rtt_s, self.fixed_bytes(overhead), overhead)
+        if (found := self.best_within(terms, request.deadline_s, request.max_bytes)) is None:
+            return None
+        k, expected_s = found
         rung = self.ladder.configurations[k]
-        end = rung.bytes
         return Plan(
             name=name,
             manifest=self.manifest.digest,
             configuration=k,
             quality=rung.quality,
-            bytes_to_send=end,
-            bytes_total=end,
-            expected_s=expected(end),
-            ranges=((0, end - 1),) if end else (),
+            bytes_to_send=rung.bytes,
+            bytes_total=rung.bytes,
+            expected_s=expected_s,
+            ranges=((0, rung.bytes - 1),) if rung.bytes else (),
             layers=self.manifest.layers[: rung.layers],
         )
 
