@@ -129,7 +129,8 @@ class Planner:
         """The plan of a device that holds nothing and says its rate; None for every other request, also for one that is wrong."""
         if not _FIRST.issuperset(data):
             return None
-        rate, rtt = data.get("throughput_bps"), data.get("rtt_s", 0.0)
+        rate: Any = data.get("throughput_bps")
+        rtt: Any = data.get("rtt_s", 0.0)
         deadline, most = data.get("deadline_s", _LARGEST), data.get("max_bytes", 2**59)
         numbers = (float, int)  # themselves: a bool is no number here
         if type(rate) not in numbers or type(rtt) not in numbers or type(deadline) not in numbers or type(most) is not int:
