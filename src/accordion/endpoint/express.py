@@ -44,17 +44,17 @@ class Express:
         begin, sent, traffic = time.perf_counter(), 0, self._traffic
         traffic.underway += 1
         try:
+            found: bytes | Refused
             try:
-                body = await self._planner.body(receive)
+                found = body = await self._planner.body(receive)
             except Refused as refused:
-                again = _again(refused)
+                found = refused
             else:
                 if (answer := self._planner.at_once(name, snapshot, body, scope)) is not None:
                     sent = len(answer)
                     headers = [*PLAN_HEADERS, (b"content-length", str(sent).encode())]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
                     await send({"type": "http.response.body", "body": answer, "more_body": False})
-                again = _again(body)
         finally:
             traffic.underway -= 1
             if sent:
@@ -62,7 +62,7 @@ class Express:
                 self._plan("planned")
                 self._load.sent(sent)
         if not sent:
-            await self._app(scope, again, send)
+            await self._app(scope, _again(found), send)
 
 
 def _again(found: bytes | Refused) -> Receive:

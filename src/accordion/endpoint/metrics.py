@@ -28,8 +28,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.traffic = Traffic()
         self.registry.register(self.traffic)
-        self.plans = Counter("accordion_plans", "Plan requests by outcome.", ["outcome"], registry=self.registry)
-        self._outcomes: dict[str, Counter] = {}  # looking a label up costs more than counting
         self.unlogged = Counter("accordion_request_log_dropped_lines", "Plan requests that the log missed.", registry=self.registry)
         self.packages = Gauge("accordion_packages", "Packages that are served.", registry=self.registry)
         self.problems = Gauge("accordion_package_problems", "Packages of which something can't be served.", registry=self.registry)
@@ -61,9 +59,7 @@ class Metrics:
 
     def plan(self, outcome: str) -> None:
         """Counts one plan request."""
-        if (counter := self._outcomes.get(outcome)) is None:
-            counter = self._outcomes[outcome] = self.plans.labels(outcome)
-        counter.inc()
+        self.traffic.plans[outcome] = self.traffic.plans.get(outcome, 0) + 1
 
     def text(self, *, packages: int, problems: int) -> bytes:
         """Everything in Prometheus's text form."""

@@ -35,6 +35,7 @@ class Traffic(Collector):
     def __init__(self) -> None:
         self.underway = 0
         self.transfers = 0
+        self.plans: dict[str, int] = {}  # plan requests by outcome
         self._requests: dict[tuple[str, str, int], int] = {}
         self._routes: dict[str, _Route] = {}
 
@@ -63,5 +64,9 @@ class Traffic(Collector):
             seconds.add_metric((route,), list(zip(_BOUNDS, accumulate(row.counts), strict=True)), row.seconds)
         yield sent
         yield seconds
+        plans = CounterMetricFamily("accordion_plans", "Plan requests by outcome.", labels=("outcome",))
+        for outcome, count in self.plans.items():
+            plans.add_metric((outcome,), count)
+        yield plans
         yield GaugeMetricFamily("accordion_http_requests_underway", "Requests being answered.", self.underway)
         yield GaugeMetricFamily("accordion_transfers_underway", "Blobs and streams being sent.", self.transfers)
