@@ -1,5 +1,7 @@
 """How fast bytes and plans leave: `python benchmarks/serving.py [--rounds 5] [--seconds 3] [-o benchmarks/results/serving.json]`.
 
+`python benchmarks/serving_table.py` then writes the table in docs/serving.md.
+
 Needs wrk and nginx (Debian: apt-get install wrk nginx). Everything is started here, with as many workers as each other, and
 measured in turns, so that what else the machine does meets all alike; figures are ratios within a round. The load generator
 shares the cores.
