@@ -50,6 +50,15 @@ WAITING = 200  # connections held open for the memory
 LADDER = Path(__file__).parents[1] / "zoo" / "resnet56-cifar10"
 REQUESTS = 500  # different ones, asked over and over
 
+# As it stands above the table.
+HOW = [
+    "Requests a second as a share of the peer's in the same round, with one worker each (nginx before an endpoint: one each)",
+    "and the load generator on the same two cores. The peers are nginx over plain files of the same bytes (`sendfile`,",
+    "`tcp_nopush`, no log), and an application of a few lines on the endpoint's own server, which reads a request and answers",
+    "as many bytes. Each plan is asked for with other figures, over the 27 configurations of `zoo/resnet56-cifar10`; those of",
+    "all kinds are upgrades, and bounds on quality, bytes and computation.",
+]
+
 # wrk would put every request together anew; so they are put together once.
 SCRIPT = """
 local bodies = {%s}
@@ -141,6 +150,7 @@ def main() -> None:
                 rows[what] = interleaved({"empty handler": empty, "endpoint": url}, arguments, script)
         memory = {label: memory_per_connection(endpoint, f"/v2/net/blobs/{layer.digest}") for label, layer in blobs.items()}
     value = {
+        "how": HOW,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 1),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),

@@ -20,16 +20,17 @@ PLACE = re.compile(r"(<!-- table: serving -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 def lines(value: dict[str, Any]) -> list[str]:
     """The table, and what the figures are, as lines of Markdown."""
-    made = [f"| what | peer | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---:|" * len(COLUMNS)]
+    shown = [who for who in COLUMNS if any(who in found for found in value["ratios"].values())]
+    made = [f"| what | peer | {' | '.join(COLUMNS[who] for who in shown)} |", "|---|---|" + "---:|" * len(shown)]
     for what, found in value["ratios"].items():
         peer = next(iter(value["requests_per_s"][what]))
-        cells = [
-            f"{one['median']:.2f} ({one['least']:.2f}–{one['most']:.2f})" if (one := found.get(who)) else "–" for who in COLUMNS
-        ]
+        cells = [f"{one['median']:.2f} ({one['least']:.2f}–{one['most']:.2f})" if (one := found.get(who)) else "–" for who in shown]
         made.append(f"| {what} | {peer} | {' | '.join(cells)} |")
     rounds = len(next(iter(next(iter(value["requests_per_s"].values())).values())))
     held = ", ".join(f"{count / 2**20:.2f} MiB ({what})" for what, count in value["bytes_a_connection"].items())
     return [
+        *value["how"],
+        "",
         *made,
         "",
         f"Median of {rounds} rounds, least and most in brackets; {value['machine']}, a load of {value['load']:g} at the end, at "
