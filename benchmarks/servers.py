@@ -1,4 +1,5 @@
-"""Servers that the benchmarks start themselves: the endpoint, and nginx over a folder with a configuration of a few lines."""
+"""Servers that the benchmarks start themselves: the endpoint, nginx over a folder with a configuration of a few lines, and nginx
+before an endpoint with the configuration in `deploy/`."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 START_S = 60.0
+SHIPPED = Path(__file__).parents[1] / "deploy" / "nginx.conf"
 TICK = os.sysconf("SC_CLK_TCK")
 
 PLAIN = """
@@ -97,9 +99,41 @@ def accordion(*arguments: str) -> Iterator[Server]:
             process.wait()
 
 
+def nginx(root: Path, workers: int = 1, more: str = "") -> AbstractContextManager[Server]:
+    """nginx over the folder `root`; `more` stands in its server block."""
+
+    def text(folder: Path, port: int) -> str:
+        return PLAIN.format(workers=workers, folder=folder, port=port, root=root.resolve(), more=more)
+
+    return _nginx(text)
+
+
+def nginx_before(endpoint: Server, packages: Path, export: Path, workers: int = 1) -> AbstractContextManager[Server]:
+    """nginx with `deploy/nginx.conf` before an endpoint, which may leave files of these folders to it. Its log goes nowhere."""
+
+    def text(folder: Path, port: int) -> str:
+        made = SHIPPED.read_text()
+        for before, after in (
+            ("worker_processes auto;", f"worker_processes {workers};"),
+            ("        server endpoint-1:8080", f"        server {endpoint.url.removeprefix('http://')}"),
+            ("        server endpoint-2:8080 max_fails=2 fail_timeout=5s;\n", ""),
+            ("listen 8080;", f"listen 127.0.0.1:{port} backlog=4096;"),
+            ("/tmp/nginx.pid", f"{folder}/nginx.pid"),
+            ("/dev/stdout", "/dev/null"),
+            ("alias /packages/;", f"alias {packages.resolve()}/;"),
+            ("alias /export/;", f"alias {export.resolve()}/;"),
+        ):
+            if before not in made:
+                raise SystemExit(f"{SHIPPED} is not what this benchmark knows: it lacks {before!r}")
+            made = made.replace(before, after)
+        return made
+
+    return _nginx(text)
+
+
 @contextmanager
-def nginx(root: Path, workers: int = 1, more: str = "") -> Iterator[Server]:
-    """nginx over the folder `root`; `more` stands in its server block. Exits with a message where there is no nginx."""
+def _nginx(configuration: Callable[[Path, int], str]) -> Iterator[Server]:
+    """nginx with this configuration, of a folder of its own and a port. Exits with a message where there is no nginx."""
     program = shutil.which("nginx")
     if program is None:
         raise SystemExit("this benchmark needs nginx: apt-get install nginx")
@@ -110,8 +144,7 @@ def nginx(root: Path, workers: int = 1, more: str = "") -> Iterator[Server]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         user = "user root;\n" if os.geteuid() == 0 else ""
-        text = user + PLAIN.format(workers=workers, folder=folder, port=port, root=root.resolve(), more=more)
-        (folder / "nginx.conf").write_text(text)
+        (folder / "nginx.conf").write_text(user + configuration(folder, port))
         process = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-p", name, "-g", "daemon off;"])
         try:
             end = time.monotonic() + START_S

@@ -1,13 +1,18 @@
 """How fast bytes and plans leave: `python benchmarks/serving.py [--rounds 5] [--seconds 3] [-o benchmarks/results/serving.json]`.
 
+`python benchmarks/serving_table.py` then writes the table in docs/serving.md.
+
 Needs wrk and nginx (Debian: apt-get install wrk nginx). Everything is started here, with as many workers as each other, and
 measured in turns, so that what else the machine does meets all alike; figures are ratios within a round. The load generator
 shares the cores.
 
-- blobs of 10 MB and 200 kB and the same bytes of the stream: the endpoint alone, and nginx over `accordion export` with the shipped
-  configuration; the peer is nginx over plain files of these bytes, with no configuration but `sendfile`;
-- plans: the peer is an empty handler on the same server (granian), which reads the request and answers a constant of the same size;
-- memory: what one more connection, that waits in the middle of a 10 MB blob, makes the endpoint hold.
+- blobs of 10 MB and 200 kB and a whole stream: the endpoint alone; nginx over `accordion export` with the shipped configuration;
+  and nginx with `deploy/nginx.conf` before an endpoint that leaves files to it (`--accel-redirect`), so that there are two
+  processes. The peer is nginx over plain files of these bytes, with `sendfile`, `tcp_nopush`, no log, and nothing else;
+- plans over a ladder of 27 configurations, as devices ask for them that hold nothing (a deadline, a rate, a round trip), and as
+  all kinds of devices might (upgrades, bounds on quality, bytes and computation, confidence); each request is another. The peer
+  is an empty handler on the same server (granian), which reads the request and answers a constant of these answers' mean size;
+- memory: what one more connection, that waits in the middle of a blob, makes the endpoint hold.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import socket
@@ -28,16 +34,44 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from packages import write_package  # type: ignore[import-not-found]
-from servers import Server, accordion, nginx  # type: ignore[import-not-found]
+from servers import Server, accordion, nginx, nginx_before  # type: ignore[import-not-found]
 
+from accordion.artifact.ladder import decode_ladder
 from accordion.artifact.layout import Layout
+from accordion.errors import UnmeetableError
+from accordion.planning import PlanTable, Request
 
 SIZES = {"200 kB": 200_000, "10 MB": 10_000_000}
 CONNECTIONS = 16
 WAITING = 200  # connections held open for the memory
-REQUEST = '{"deadline_s": 0.3, "throughput_bps": 2e7, "rtt_s": 0.05}'
+LADDER = Path(__file__).parents[1] / "zoo" / "resnet56-cifar10"
+REQUESTS = 500  # different ones, asked over and over
+
+# As it stands above the table.
+HOW = [
+    "Requests a second as a share of the peer's in the same round, with one worker each (nginx before an endpoint: one each)",
+    "and the load generator on the same two cores. The peers are nginx over plain files of the same bytes (`sendfile`,",
+    "`tcp_nopush`, no log), and an application of a few lines on the endpoint's own server, which reads a request and answers",
+    "as many bytes. Each plan is asked for with other figures, over the 27 configurations of `zoo/resnet56-cifar10`; those of",
+    "all kinds are upgrades, and bounds on quality, bytes and computation.",
+]
+
+# wrk would put every request together anew; so they are put together once.
+SCRIPT = """
+local bodies = {%s}
+local made, at = {}, 0
+function init(arguments)
+    local headers = {["Content-Type"] = "application/json"}
+    for index, body in ipairs(bodies) do made[index] = wrk.format("POST", nil, headers, body) end
+end
+function request()
+    at = at %% #made + 1
+    return made[at]
+end
+"""
 
 EMPTY = """
 BODY = {body!r}
@@ -54,7 +88,7 @@ async def app(scope, receive, send):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
@@ -76,7 +110,11 @@ def main() -> None:
             [sys.executable, "-m", "accordion.cli", "export", str(package), str(export)], check=True, capture_output=True
         )
         shipped = Path(str(files("accordion.endpoint"))) / "nginx.conf"
-        endpoint = stack.enter_context(accordion(str(package), "--workers", str(arguments.workers)))
+        workers = ("--workers", str(arguments.workers))
+        endpoint = stack.enter_context(accordion(str(package), str(LADDER), *workers))
+        leaving = ("--trusted-proxy", "127.0.0.1", "--accel-redirect", "/accordion-files", "--accel-export", str(export))
+        behind = stack.enter_context(accordion(str(package), *leaving, *workers))
+        before = stack.enter_context(nginx_before(behind, folder, export, arguments.workers))
         peer = stack.enter_context(nginx(plain, arguments.workers))
         static = stack.enter_context(nginx(export, arguments.workers, f"include {shipped};"))
         rows: dict[str, dict[str, list[float]]] = {}
@@ -87,6 +125,7 @@ def main() -> None:
                     "nginx, plain": f"{peer.url}/{layer.digest.removeprefix('sha256:')}",
                     "endpoint": endpoint.url + path,
                     "nginx, exported": static.url + path,
+                    "nginx before endpoint": before.url + path,
                 },
                 arguments,
             )
@@ -94,23 +133,24 @@ def main() -> None:
         whole = plain / "whole"
         whole.write_bytes(b"".join(layout.blob_path(layer.digest).read_bytes() for layer in manifest.layers))
         rows["stream, all of it"] = interleaved(
-            {"nginx, plain": f"{peer.url}/whole", "endpoint": endpoint.url + stream, "nginx, exported": static.url + stream},
+            {
+                "nginx, plain": f"{peer.url}/whole",
+                "endpoint": endpoint.url + stream,
+                "nginx, exported": static.url + stream,
+                "nginx before endpoint": before.url + stream,
+            },
             arguments,
         )
-        script = folder / "plan.lua"
-        script.write_text(
-            f"wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nwrk.body = {json.dumps(REQUEST)}\n"
-        )
-        url = f"{endpoint.url}/v2/net/_accordion/plan"
-        answer = subprocess.run(
-            ["curl", "-s", "-X", "POST", "-H", "Content-Type: application/json", "-d", REQUEST, url],
-            capture_output=True,
-            check=True,
-        ).stdout
-        empty = stack.enter_context(empty_handler(folder, answer, arguments.workers))
-        rows["plans"] = interleaved({"empty handler": empty, "endpoint": url}, arguments, script)
-        memory = memory_per_connection(endpoint, f"/v2/net/blobs/{blobs['10 MB'].digest}")
+        url = f"{endpoint.url}/v2/{LADDER.name}/_accordion/plan"
+        for what, mixed in (("plans", False), ("plans of all kinds", True)):
+            asked, size = requests(mixed)
+            script = folder / "plan.lua"
+            script.write_text(SCRIPT % ",\n".join(json.dumps(json.dumps(one)) for one in asked))
+            with empty_handler(folder, b"x" * size, arguments.workers) as empty:
+                rows[what] = interleaved({"empty handler": empty, "endpoint": url}, arguments, script)
+        memory = {label: memory_per_connection(endpoint, f"/v2/net/blobs/{layer.digest}") for label, layer in blobs.items()}
     value = {
+        "how": HOW,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 1),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
@@ -124,7 +164,41 @@ def main() -> None:
     for what, found in value["ratios"].items():
         for who, ratio in found.items():
             print(f"{what:20} {who:18} {ratio['median']:5.2f} of the peer ({ratio['least']:.2f} to {ratio['most']:.2f})")
-    print(f"one more connection in the middle of 10 MB: {memory / 2**20:.2f} MiB")
+    for label, held in memory.items():
+        print(f"one more connection in the middle of {label}: {held / 2**20:.2f} MiB")
+
+
+def requests(mixed: bool) -> tuple[list[dict[str, Any]], int]:
+    """Requests that can be met, and the mean size of their answers in bytes; `mixed`: of all kinds."""
+    layout = Layout.open(LADDER)
+    manifest = layout.manifest()
+    first = manifest.layers[0]
+    table = PlanTable(manifest, decode_ladder(first, layout.read_blob(first, limit=2**24)))
+    rungs, rng = table.ladder.configurations, random.Random(0)
+    made: list[dict[str, Any]] = []
+    sizes = 0
+    while len(made) < REQUESTS:
+        one: dict[str, Any] = {
+            "deadline_s": round(10 ** rng.uniform(-1, 0.5), 3),
+            "throughput_bps": round(10 ** rng.uniform(6, 8)),
+            "rtt_s": round(10 ** rng.uniform(-2.5, -1), 4),
+        }
+        if mixed:
+            rung = rng.choice(rungs)
+            more: list[dict[str, Any]] = [
+                {"held": {"manifest": manifest.digest, "configuration": rung.index}},
+                {"min_quality": round(rung.quality.value - 0.02, 3)},
+                {"max_bytes": rung.bytes},
+                {"max_macs": rung.macs},
+                {"confidence": 0.9, "min_quality": round(rung.quality.interval[0] - 0.02, 3)},
+            ]
+            one |= rng.choice(more)
+        try:
+            sizes += len(json.dumps(table.plan(LADDER.name, Request.from_json(one)).to_json(), separators=(",", ":")))
+        except UnmeetableError:
+            continue
+        made.append(one)
+    return made, sizes // len(made)
 
 
 def interleaved(urls: dict[str, str], arguments: argparse.Namespace, script: Path | None = None) -> dict[str, list[float]]:
@@ -136,8 +210,8 @@ def interleaved(urls: dict[str, str], arguments: argparse.Namespace, script: Pat
     return found
 
 
-def requests_a_second(url: str, seconds: float, script: Path | None) -> float:
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", *(["-s", str(script)] if script else []), url]
+def requests_a_second(url: str, seconds: int, script: Path | None) -> float:
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *(["-s", str(script)] if script else []), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if bad := re.search(r"Non-2xx or 3xx responses: (\d+)", said):
         raise SystemExit(f"{url}: {bad[1]} answers were errors")

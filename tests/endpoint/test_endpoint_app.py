@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from accordion.artifact.layout import Layout
 from accordion.endpoint import create_app
+from accordion.endpoint.content import BLOCK_BYTES
 from accordion.endpoint.limits import UNBOUNDED
 from accordion.endpoint.openapi import openapi
 
@@ -97,7 +98,9 @@ async def test_the_description_names_every_error(client: httpx.AsyncClient, pack
         assert list(plan[str(status)]["content"]) == [reply.headers["content-type"]]
 
 
-async def test_a_whole_file_goes_by_its_path_where_the_server_can(package: Any, tmp_path: Path) -> None:
+async def test_a_whole_file_goes_by_its_path_where_the_server_can(build: Callable[..., Any], tmp_path: Path) -> None:
+    """If it is no small one, of which the bytes are at hand."""
+    package = build(tmp_path / "packages" / "team" / "net", {"latest": [bytes(BLOCK_BYTES + 1)]})
     app = create_app([tmp_path / "packages"], limits=UNBOUNDED)
     digest = package.manifest.layers[1].digest
 
@@ -134,6 +137,8 @@ async def test_a_whole_file_goes_by_its_path_where_the_server_can(package: Any, 
     part = await ask(blob, range="bytes=1-9")
     assert part[0]["status"] == 206
     assert all(message["type"] != "http.response.pathsend" for message in part)
+    small = package.manifest.layers[0].digest
+    assert (await ask(f"/v2/team/net/blobs/{small}"))[1]["body"] == package.blob(small)
 
 
 async def test_nothing_more_is_read_for_a_client_that_has_gone(tmp_path: Path, build: Callable[..., Any]) -> None:

@@ -311,6 +311,37 @@ def _keep_maker(version: Maker) -> None:
     _maker[:] = [version]
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    qualities=st.lists(st.sampled_from([0.5, 0.6, 0.7]), min_size=1, max_size=6),
+    empty=st.sets(st.integers(1, 6)),
+    deadline=st.none() | st.floats(1e-6, 0.05),
+    most=st.none() | st.integers(1, 8000),
+    rtt=st.none() | st.sampled_from([0.0, 0.001]),
+    confidence=st.none() | st.just(0.9),
+)
+def test_the_short_way_comes_to_the_same(
+    qualities: list[float],
+    empty: set[int],
+    deadline: float | None,
+    most: int | None,
+    rtt: float | None,
+    confidence: float | None,
+) -> None:
+    """A bound on multiply-accumulates that bounds nothing has the long way taken."""
+    manifest, ladder = version_maker()([100, *(0 if k in empty else 1000 for k in range(1, len(qualities) + 1))], qualities)
+    table, overhead = PlanTable(manifest, ladder), Overhead(extra_bytes=50)
+
+    def answer(**more: Any) -> Any:
+        request = Request(deadline_s=deadline, max_bytes=most, rtt_s=rtt, confidence=confidence, throughput_bps=5e6, **more)
+        try:
+            return table.plan("net", request, overhead=overhead)
+        except UnmeetableError as error:
+            return error.limit, error.nearest
+
+    assert answer() == answer(max_macs=10**18)
+
+
 def test_a_plan_over_55_configurations_is_quick(version: Maker) -> None:
     """50 µs are aimed at; the test allows for a busy machine."""
     manifest, ladder = version([1000] * 56, [0.5 + k / 200 for k in range(55)])

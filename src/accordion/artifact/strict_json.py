@@ -33,19 +33,23 @@ def _finite(text: str) -> float:
     return number
 
 
+# Made once: json.loads makes a new one for each text that it reads with hooks.
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+
+
 def parse_object(data: bytes, what: str, limit: int) -> dict[str, Any]:
     """The JSON object in `data`, of at most `limit` bytes; FormatError naming `what` otherwise."""
     if len(data) > limit:
         raise FormatError(f"{what} has {len(data)} bytes, more than the {limit} allowed")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        value = _DECODER.decode(data.decode("utf-8"))
     except RecursionError as error:
         raise FormatError(f"{what} is not valid JSON: it is nested too deep") from error
     except ValueError as error:  # bad UTF-8, bad JSON, an integer of thousands of digits
         raise FormatError(f"{what} is not valid JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object")
-    if b"\\ud" in data.lower():  # halves of characters outside the basic plane: fine in pairs, no text alone
+    if b"\\u" in data and b"\\ud" in data.lower():  # halves of characters outside the basic plane: fine in pairs, no text alone
         try:
             dump(value)
         except UnicodeEncodeError as error:

@@ -22,6 +22,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("package", type=Path, metavar="PACKAGE", help="a package directory")
     parser.add_argument("directory", type=Path, metavar="DIR", help="new, or with earlier exports, to which this one is added")
+    parser.add_argument("--name", help="under which it is fetched, parts joined by '/' (the package directory's own)")
     parser.add_argument("--tuf", type=Path, metavar="REPO", help="write a TUF repository's files too, under tuf/")
     return parser
 
@@ -34,12 +35,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         from accordion.endpoint import export
 
     Layout.open(arguments.package)
-    written = export(arguments.package, arguments.directory)
+    written = export(arguments.package, arguments.directory, name=arguments.name)
     if arguments.tuf is not None:
         from accordion.endpoint.tuf_export import export_tuf
 
         written += export_tuf(arguments.tuf, arguments.directory)
-    name = arguments.package.resolve().name
+    name = arguments.name or arguments.package.resolve().name
     size = sum(path.stat().st_size for path in written)
     document = {"name": name, "directory": str(arguments.directory), "files": len(written), "bytes": size}
     lines = [

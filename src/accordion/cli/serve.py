@@ -46,6 +46,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--request-log-size", type=options.data, metavar="SIZE", help="how long that file may become; one older is kept (64MiB)"
     )
     parser.add_argument("--tuf", type=Path, metavar="REPO", help="serve a TUF repository's files too, under /tuf/")
+    parser.add_argument(
+        "--accel-redirect", metavar="PREFIX", help="let nginx, named by --trusted-proxy, send files that it finds under this path"
+    )
+    parser.add_argument("--accel-export", type=Path, metavar="DIR", help="… and streams that `accordion export` wrote to DIR")
     parser.add_argument("--log", choices=("none", "text", "json"), default="none", help="a line a request on standard error (none)")
     parser.add_argument("--trace", action="store_true", help="a span a request to OTEL_EXPORTER_OTLP_ENDPOINT (off)")
     parser.add_argument("--grace", type=options.seconds, metavar="TIME", help="to end transfers in, when told to stop (30s)")
@@ -141,6 +145,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         request_log=arguments.request_log,
         request_log_bytes=arguments.request_log_size or LOG_BYTES,
         tuf=arguments.tuf,
+        accel_redirect=arguments.accel_redirect,
+        accel_export=arguments.accel_export,
     )
     return 0
 

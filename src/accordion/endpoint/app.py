@@ -15,8 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from accordion.endpoint.accel import Accel
 from accordion.endpoint.catalog import RESCAN_S, Catalog
-from accordion.endpoint.clients import Clients
+from accordion.endpoint.clients import Clients, Proxies
+from accordion.endpoint.express import Express
+from accordion.endpoint.fork import Fork
 from accordion.endpoint.gate import Gate, caller_of, permit
 from accordion.endpoint.limits import Limits
 from accordion.endpoint.load import Load
@@ -57,6 +60,8 @@ def create_app(
     request_log: Path | str | None = None,
     request_log_bytes: int = LOG_BYTES,
     tuf: Path | str | None = None,
+    accel_redirect: str | None = None,
+    accel_export: Path | str | None = None,
 ) -> ASGIApp:
     """An application over the packages in `directories`; any ASGI server can run it.
 
@@ -75,6 +80,9 @@ def create_app(
         request_log: a file to which each plan request is appended, with nothing that identifies a device.
         request_log_bytes: how long that file may become; one older file of that length is kept.
         tuf: a TUF repository, whose files are served under /tuf/.
+        accel_redirect: the prefix under which an nginx among `trusted_proxies` sends the files of packages in this application's
+            stead (see `accel`).
+        accel_export: a folder made by `accordion export`, whose streams that nginx sends too.
 
     Raises:
         UsageError: a directory is missing or holds no package, two names are equal, a file is missing or can't be one.
@@ -109,8 +117,9 @@ def create_app(
     watch = None
     if limits.min_rate_bps is not None and available():
         watch = SlowReaders(limits.min_rate_bps, limits.patience_s, metrics.cut.labels("slow").inc)
+    accel = Accel.of(accel_redirect, Proxies(trusted_proxies), accel_export)
     transfers = Transfers(clients, limits, metrics, kernel_tells=watch is not None)
-    registry = Registry(catalog, planner, transfers, metrics, most_ranges=limits.ranges)
+    registry = Registry(catalog, planner, transfers, metrics, most_ranges=limits.ranges, accel=accel)
 
     def look() -> tuple[list[str], dict[str, str]]:
         catalog.refresh()
@@ -171,10 +180,14 @@ def create_app(
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
     app.router.redirect_slashes = False
-    inside: ASGIApp = Gate(app, metrics, clients, token_file)
+    inside: ASGIApp = Gate(Fork(app, registry, _failure()), metrics, clients, token_file)
     if trace:
         inside = Traced(inside, exporting_tracer())
-    return Measured(inside, metrics, load, RequestLines() if log in ("text", "json") else None)
+    lines = RequestLines() if log in ("text", "json") else None
+    made = Measured(inside, metrics, load, lines)
+    if trace or lines is not None or token_file is not None or not clients.alike:
+        return made
+    return Express(made, catalog, planner, metrics, load)
 
 
 def _note(request: Request, route: str) -> None:
@@ -194,4 +207,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _fail(request: Request, error: Exception) -> Response:
+    return _failure()
+
+
+def _failure() -> Response:
     return problem(500, "failure", "the endpoint failed; its log says why")

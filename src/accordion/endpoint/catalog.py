@@ -68,10 +68,14 @@ class Catalog:
         found = {name: "; ".join(package.problems) for name, package in list(self._packages.items()) if package.problems}
         return {**self._misnamed, **found}
 
+    def current(self, name: str) -> Served | None:
+        """The package of this name as it is now, if that is known without waiting."""
+        package = self._packages.get(name)
+        return None if package is None else package.current()
+
     async def snapshot(self, name: str) -> Served | None:
         """The package of this name as it is now, or None."""
-        package = self._packages.get(name)
-        if package is not None and (current := package.current()) is not None:
+        if (current := self.current(name)) is not None:
             return current
         return await asyncio.to_thread(self._find, name)
 

@@ -38,6 +38,11 @@ class Proxies:
         """Whether this is one of them."""
         return any(address in network for network in self.networks)
 
+    def names(self, address: str) -> bool:
+        """The same for an address as a text; False for what is none."""
+        found = _address(address)
+        return found is not None and self.trusts(found)
+
     def client_of(self, scope: Scope) -> str:
         """The address of who asks: the last in `X-Forwarded-For` that no trusted proxy has, else the connection's own."""
         connected = scope.get("client")
@@ -99,6 +104,11 @@ class Clients:
         self._underway: Counter[bytes] = Counter()
         self.underway = 0
 
+    @property
+    def alike(self) -> bool:
+        """Whether there is no limit for which clients have to be told apart."""
+        return self._buckets is None and self._client_transfers is None
+
     def name(self, scope: Scope, token: str | None) -> bytes:
         """Under which name this client is counted: its token's where it showed one, else its address's."""
         text = f"token {token}" if token is not None else f"address {self._proxies.client_of(scope)}"
@@ -116,12 +126,15 @@ class Clients:
         if self._client_transfers is not None and self._underway[client] >= self._client_transfers:
             return "client_transfers"
         self.underway += 1
-        self._underway[client] += 1
+        if self._client_transfers is not None:
+            self._underway[client] += 1
         return None
 
     def end(self, client: bytes) -> None:
         """A transfer that began has ended."""
         self.underway -= 1
+        if self._client_transfers is None:
+            return
         self._underway[client] -= 1
         if not self._underway[client]:
             del self._underway[client]

@@ -65,6 +65,10 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._tokens is None and self._clients.alike:  # nobody is told apart, so nobody need be looked at
+            scope.setdefault("accordion", {})["caller"] = ANYBODY
+            await self._app(scope, receive, send)
+            return
         grant: Grant | None = None
         known, wrong = False, False
         if self._tokens is not None:

@@ -26,6 +26,8 @@ class Load:
 
     def sent(self, count: int) -> None:
         """`count` bytes were handed over for sending."""
+        if self.capacity_bps is None:
+            return  # nobody will ask
         self._fade()
         self._bytes += count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import threading
 from collections.abc import Mapping
@@ -17,17 +18,21 @@ from accordion.artifact.layout import Layout, signature_tag
 from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.content import Content
+from accordion.endpoint.plan_writer import PlanWriter
 from accordion.endpoint.served import Body
 from accordion.errors import AccordionError, FormatError
 from accordion.planning import PlanTable
 
-__all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version"]
+__all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version", "plain_size"]
 
 LOG = logging.getLogger("accordion.endpoint")
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 COSIGN_ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"  # what cosign calls the kind of its signatures
 _MOST_PACKED = 2**20  # bytes of a manifest that is kept compressed too: larger ones would take seconds
+_MOST_CONTENTS = 4096  # blobs of a package that are remembered as values
 _MOST_UNNAMED = 256  # manifests without a tag that a package keeps in memory, found and not found
+
+_Stamp = tuple[int, int, int]  # when changed, in ns; inode; bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,14 @@ class Version:
     manifest: Manifest
     ladder: Ladder
     table: PlanTable
+    writer: PlanWriter
     stream: Body  # all layers in order
+
+    @classmethod
+    def of(cls, manifest: Manifest, ladder: Ladder, stream: Body) -> Version:
+        """FormatError where manifest and ladder contradict each other."""
+        table = PlanTable(manifest, ladder)
+        return cls(manifest, ladder, table, PlanWriter(table), stream)
 
     @classmethod
     def load(cls, layout: Layout, document: Document) -> Version:
@@ -82,7 +94,7 @@ class Version:
         first = manifest.layers[0]
         ladder = decode_ladder(first, layout.read_blob(first, limit=LADDER_LIMIT))
         files = [(layout.blob_path(layer.digest), layer.size) for layer in manifest.layers]
-        return cls(manifest, ladder, PlanTable(manifest, ladder), Content.of(files, manifest.digest))
+        return cls.of(manifest, ladder, Content.of(files, manifest.digest))
 
 
 @dataclass(slots=True)
@@ -93,9 +105,11 @@ class Snapshot:
     tags: dict[str, Document] = field(default_factory=dict)  # everything that has a name, signatures too
     versions: dict[str, Version] = field(default_factory=dict)  # by digest
     problems: list[str] = field(default_factory=list)  # one line each, without paths
+    choices: dict[bool, tuple[Version, ...]] = field(default_factory=dict)
     _by_digest: dict[str, Document] = field(default_factory=dict)
     _unnamed: dict[str, tuple[Document | None, Version | None]] = field(default_factory=dict)
     _referrers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _contents: dict[str, tuple[str, _Stamp, Content]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def document(self, reference: str) -> Document | None:
@@ -115,10 +129,18 @@ class Snapshot:
         return [tag for tag, document in self.tags.items() if document.digest in self.versions]
 
     def blob(self, digest: str) -> Body | None:
-        """The blob with this digest, if there is one."""
+        """The blob with this digest, if there is one: the very same value for as long as the file is the same."""
+        if (known := self._contents.get(digest)) is not None and _file_stamp(known[0]) == known[1]:
+            return known[2]
         path = self.layout.blob_path(digest)
-        size = _plain_size(path)
-        return None if size is None else Content.of([(path, size)], digest)
+        if (stamp := _file_stamp(path)) is None:
+            self._contents.pop(digest, None)
+            return None
+        if len(self._contents) >= _MOST_CONTENTS:
+            self._contents.clear()
+        made = Content.of([(path, stamp[2])], digest)
+        self._contents[digest] = (os.fspath(path), stamp, made)
+        return made
 
     def referrers(self, digest: str) -> list[dict[str, Any]]:
         """Descriptors of what refers to this manifest: by `subject`, or by cosign's tag for its signature."""
@@ -170,7 +192,7 @@ class Snapshot:
     def _read_unnamed(self, digest: str) -> tuple[Document | None, Version | None]:
         path = self.layout.blob_path(digest)
         try:
-            if (size := _plain_size(path)) is None or size > MANIFEST_LIMIT:
+            if (size := plain_size(path)) is None or size > MANIFEST_LIMIT:
                 return None, None
             document = Document.parse(path.read_bytes(), "the manifest")
             if document.digest != digest:
@@ -180,18 +202,24 @@ class Snapshot:
             return None, None  # some other blob, or a version whose blobs have gone
 
 
-def _plain_size(path: Path) -> int | None:
-    """A file's size in bytes. None if there is none, or something else: a link could lead out of the package."""
+def _file_stamp(path: Path | str) -> _Stamp | None:
+    """What tells a file from one that took its place. None if there is none, or something else: a link could lead elsewhere."""
     try:
-        found = path.lstat()
+        found = os.lstat(path)
     except OSError:
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return (found.st_mtime_ns, found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
+
+
+def plain_size(path: Path) -> int | None:
+    """A file's size in bytes, or None as `_file_stamp`."""
+    stamp = _file_stamp(path)
+    return None if stamp is None else stamp[2]
 
 
 def _check_blobs(layout: Layout, manifest: Manifest) -> None:
     for descriptor in (manifest.config, *manifest.layers):
-        size = _plain_size(layout.blob_path(descriptor.digest))
+        size = plain_size(layout.blob_path(descriptor.digest))
         if size != descriptor.size:
             found = "is missing" if size is None else f"has {size} bytes"
             raise FormatError(f"the blob {descriptor.digest} of {descriptor.size} bytes {found}")
@@ -202,8 +230,9 @@ class Package:
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
+        self._index = os.fspath(path / "index.json")  # asked for at each request, so it isn't put together anew
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: _Stamp | None = None
         self._snapshot: Snapshot | None = None
         self._problem: str | None = None
 
@@ -232,9 +261,9 @@ class Package:
                 self._load()
             return self._snapshot
 
-    def _look(self) -> tuple[int, int, int] | None:
+    def _look(self) -> _Stamp | None:
         try:
-            found = (self.path / "index.json").stat()
+            found = os.stat(self._index)  # noqa: PTH116  at each request
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size

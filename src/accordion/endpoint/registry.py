@@ -12,11 +12,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accordion.artifact.digest import is_digest
+from accordion.endpoint.accel import Accel, AccelReply
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.gate import caller_of, permit
 from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.package import INDEX_MEDIA_TYPE
 from accordion.endpoint.planner import Planner
+from accordion.endpoint.recent import RecentReplies
 from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
 from accordion.endpoint.served import Served
@@ -33,62 +35,83 @@ _READ = ("GET", "HEAD")
 class Registry:
     """An ASGI application for the paths under /v2/. Whoever asks gets as far as the caller's rights, which the gate has left."""
 
-    def __init__(self, catalog: Catalog, planner: Planner, transfers: Transfers, metrics: Metrics, *, most_ranges: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        planner: Planner,
+        transfers: Transfers,
+        metrics: Metrics,
+        *,
+        most_ranges: int,
+        accel: Accel | None = None,
+    ) -> None:
+        """`accel`: some files are nginx's to send."""
         self.catalog = catalog
         self.planner = planner
         self.transfers = transfers
         self.metrics = metrics
         self.most_ranges = most_ranges
+        self.accel = accel
+        self._recent = RecentReplies(_OCTETS, most_ranges=most_ranges, keep=not transfers.through_python)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = parse_target(scope["path_params"].get("rest", ""))
+        await self.answer(scope["path_params"].get("rest", ""), scope, receive, send)
+
+    async def answer(self, rest: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers for the path /v2/`rest`."""
+        target = parse_target(rest)
         scope.get("accordion", {})["route"] = target.kind
-        reply = await self._reply(target, HttpRequest(scope, receive))
+        reply = await self._reply(target, scope, receive)
         await reply(scope, receive, _without_body(send) if scope["method"] == "HEAD" else send)
 
-    async def _reply(self, target: Target, request: HttpRequest) -> ASGIApp:
+    async def _reply(self, target: Target, scope: Scope, receive: Receive) -> ASGIApp:
+        method = scope["method"]
         allowed = ("POST",) if target.kind == "plan" else _READ
-        if target.kind == "unknown" and request.method in _READ:
+        if target.kind == "unknown" and method in _READ:
             return oci_error(404, "NAME_UNKNOWN", "there is nothing at this path")
-        if request.method not in allowed:
+        if method not in allowed:
             headers = {"Allow": ", ".join(allowed)}
-            detail = f"{request.method} is not allowed here; packages are only read, they are written with 'accordion package'"
+            detail = f"{method} is not allowed here; packages are only read, they are written with 'accordion package'"
             if target.kind in _OWN:
                 return problem(405, "method", detail, headers=headers)
             return oci_error(405, "UNSUPPORTED", detail, headers=headers)
         right = "plan" if target.kind == "plan" else "pull"
-        if (refusal := permit(request.scope, self.metrics, right, target.name or None)) is not None:
+        if (refusal := permit(scope, self.metrics, right, target.name or None)) is not None:
             return refusal
         if target.kind == "base":
             return json_reply({}, headers=_VERSION)
         if target.kind == "catalog":
-            return await self._catalog(request)
+            return await self._catalog(HttpRequest(scope))
         snapshot = await self.catalog.snapshot(target.name)
         if snapshot is None:
             detail = "no package of this name is served here"
             return problem(404, "unknown", detail) if target.kind in _OWN else oci_error(404, "NAME_UNKNOWN", detail)
-        request.scope.get("accordion", {})["package"] = target.name
+        scope.get("accordion", {})["package"] = target.name
         if target.kind == "plan":
-            return await self.planner.reply(target.name, snapshot, request)
+            return await self.planner.reply(target.name, snapshot, scope, receive)
         if target.kind == "tags":
-            return self._page(request, sorted(snapshot.tags), {"name": target.name}, "tags", f"/v2/{target.name}/tags/list")
-        return await self._by_reference(target, snapshot, request)
+            return self._page(
+                HttpRequest(scope), sorted(snapshot.tags), {"name": target.name}, "tags", f"/v2/{target.name}/tags/list"
+            )
+        return await self._by_reference(target, snapshot, scope)
 
-    async def _by_reference(self, target: Target, snapshot: Served, request: HttpRequest) -> ASGIApp:
+    async def _by_reference(self, target: Target, snapshot: Served, scope: Scope) -> ASGIApp:
         if target.kind == "manifest":
-            return await self._manifest(target.reference, snapshot, request)
+            return await self._manifest(target.reference, snapshot, HttpRequest(scope))
         if not is_digest(target.reference):
             detail = "this is not a digest: sha256: and 64 lower-case hexadecimal digits"
             return problem(400, "digest", detail) if target.kind in _OWN else oci_error(400, "DIGEST_INVALID", detail)
         if target.kind == "stream":
-            return await self._stream(target.reference, snapshot)
+            return await self._stream(target, snapshot, scope)
         if target.kind == "referrers":
-            return await self._referrers(target.reference, snapshot, request)
+            return await self._referrers(target.reference, snapshot, HttpRequest(scope))
         content = snapshot.blob(target.reference)
         if content is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
         headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
-        return self.transfers.watched(ContentReply(content, _OCTETS, headers, most_ranges=self.most_ranges))
+        if self.accel is not None and self.accel.takes(scope) and (path := self.accel.blob(target.name, content)) is not None:
+            return AccelReply(path, content, _OCTETS, headers, most_ranges=self.most_ranges)
+        return self.transfers.watched(await self._recent.reply((target.name, target.reference), content, headers))
 
     async def _manifest(self, reference: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         if is_digest(reference) and not snapshot.knows(reference):
@@ -113,11 +136,14 @@ class Registry:
             return Response(None, 304, headers)
         return Response(body, 200, headers, document.media_type)
 
-    async def _stream(self, digest: str, snapshot: Served) -> ASGIApp:
+    async def _stream(self, target: Target, snapshot: Served, scope: Scope) -> ASGIApp:
+        digest = target.reference
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
         if version is None:
             return problem(404, "unknown", "this package has no model version of this digest")
-        headers = {"Cache-Control": IMMUTABLE}
+        headers, accel = {"Cache-Control": IMMUTABLE}, self.accel
+        if accel is not None and accel.takes(scope) and (path := accel.stream(target.name, digest, version.stream)) is not None:
+            return AccelReply(path, version.stream, _OCTETS, headers, most_ranges=self.most_ranges)
         return self.transfers.watched(ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges))
 
     async def _referrers(self, digest: str, snapshot: Served, request: HttpRequest) -> ASGIApp:

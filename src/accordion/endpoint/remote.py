@@ -23,7 +23,6 @@ from accordion.endpoint.content import BLOCK_BYTES
 from accordion.endpoint.package import COSIGN_ARTIFACT_TYPE, Document, Version
 from accordion.endpoint.served import Body
 from accordion.errors import AccordionError, FormatError, UsageError
-from accordion.planning import PlanTable
 from accordion.registry import Reference, RegistryClient, parse_reference
 from accordion.registry.blobs import blobs_of
 
@@ -98,6 +97,7 @@ class RemoteSnapshot:
     tags: dict[str, Document] = field(default_factory=dict)
     versions: dict[str, Version] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    choices: dict[bool, tuple[Version, ...]] = field(default_factory=dict)
     by_digest: dict[str, Document] = field(default_factory=dict)
     blobs: dict[str, Descriptor] = field(default_factory=dict)
 
@@ -255,4 +255,4 @@ async def _read(client: RegistryClient, reference: str, before: RemoteSnapshot |
     ladder = decode_ladder(first, b"".join([chunk async for chunk in client.blob(first)]))
     ladder.check_against(manifest)
     stream = RemoteContent.of(client.target, manifest.layers, manifest.digest)
-    return document, Version(manifest, ladder, PlanTable(manifest, ladder), stream)
+    return document, Version.of(manifest, ladder, stream)

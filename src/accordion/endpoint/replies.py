@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,9 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 from accordion.endpoint.ranges import MOST_RANGES, Unsatisfiable, parse_range
 from accordion.endpoint.served import Body
 
-__all__ = ["IMMUTABLE", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
+__all__ = ["IMMUTABLE", "BytesReply", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
 
 IMMUTABLE = "public, max-age=31536000, immutable"  # for what a digest names
+_CONDITIONS = frozenset({b"if-none-match", b"if-range", b"range"})
 _REVALIDATE = "no-cache"  # for what a tag names
 
 
@@ -27,6 +28,20 @@ def json_reply(
     """A JSON document. What is said here can change, so caches have to ask again."""
     body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     return Response(body, status, {"Cache-Control": _REVALIDATE, **(headers or {})}, media_type)
+
+
+class BytesReply:
+    """Status 200 and bytes, with headers that are written already; the length is added."""
+
+    __slots__ = ("_body", "_headers")
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        self._headers, self._body = headers, body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*self._headers, (b"content-length", str(len(self._body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
 def oci_error(status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -47,27 +62,38 @@ def problem(status: int, kind: str, detail: str, *, headers: Mapping[str, str] |
 
 
 class ContentReply:
-    """Sends content, whole or in part, as `Range`, `If-Range` and `If-None-Match` ask.
+    """Sends content, whole or in part, as `Range`, `If-Range` and `If-None-Match` ask. Can be called any number of times.
 
     A whole file is handed to the server by its path where the server can take it, so that its bytes never come into Python.
+    `whole`, where it is known, are the bytes of the content: then they are sent at once, whatever part of them.
     """
 
-    def __init__(self, content: Body, media_type: str, headers: Mapping[str, str], *, most_ranges: int = MOST_RANGES) -> None:
+    def __init__(
+        self,
+        content: Body,
+        media_type: str,
+        headers: Mapping[str, str],
+        *,
+        most_ranges: int = MOST_RANGES,
+        whole: bytes | None = None,
+    ) -> None:
         self.content = content
         self.most_ranges = most_ranges
         self.media_type = media_type
+        self.whole = whole
         self.headers = {"ETag": content.etag, "Accept-Ranges": "bytes", **headers}
+        self._all = _pairs({**self.headers, "Content-Type": media_type, "Content-Length": str(content.size)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        asked = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _CONDITIONS}
         size = self.content.size
-        if matches(asked.get(b"if-none-match"), self.content.etag):
+        if asked and matches(asked.get(b"if-none-match"), self.content.etag):
             await _start(send, 304, self.headers)
             await _end(send)
             return
         ranges = None
         # Ranges are defined for GET alone. A date in If-Range never matches: there is no Last-Modified here.
-        if scope["method"] == "GET" and asked.get(b"if-range", self.content.etag).strip() == self.content.etag:
+        if asked and scope["method"] == "GET" and asked.get(b"if-range", self.content.etag).strip() == self.content.etag:
             try:
                 ranges = parse_range(asked.get(b"range"), size, most=self.most_ranges)
             except Unsatisfiable:
@@ -77,14 +103,16 @@ class ContentReply:
         if ranges is not None and len(ranges) > 1:
             await self._send_parts(ranges, receive, send)
             return
-        headers = {**self.headers, "Content-Type": self.media_type}
         start, end = ranges[0] if ranges else (0, size - 1)
         if ranges:
-            headers["Content-Range"] = f"bytes {start}-{end}/{size}"
-        headers["Content-Length"] = str(end + 1 - start)
-        await _start(send, 206 if ranges else 200, headers)
+            headers = {**self.headers, "Content-Type": self.media_type, "Content-Range": f"bytes {start}-{end}/{size}"}
+            await _start(send, 206, {**headers, "Content-Length": str(end + 1 - start)})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": self._all})
         if scope["method"] == "HEAD" or size == 0:
             await _end(send)
+        elif self.whole is not None:
+            await _end(send, self.whole[start : end + 1])
         elif end + 1 - start == size and self.content.file is not None and "http.response.pathsend" in scope.get("extensions", {}):
             await send({"type": "http.response.pathsend", "path": str(self.content.file)})
         else:
@@ -100,6 +128,9 @@ class ContentReply:
         length = sum(len(head) + end + 1 - start for head, start, end in parts) + len(tail)
         media_type = f"multipart/byteranges; boundary={boundary}"
         await _start(send, 206, {**self.headers, "Content-Type": media_type, "Content-Length": str(length)})
+        if self.whole is not None:
+            await _end(send, b"".join([*(head + self.whole[start : end + 1] for head, start, end in parts), tail]))
+            return
         await self._send_blocks(parts, tail, receive, send)
 
     async def _send_blocks(self, parts: list[tuple[bytes, int, int]], tail: bytes, receive: Receive, send: Send) -> None:
@@ -128,8 +159,11 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
-    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.start", "status": status, "headers": _pairs(headers)})
+
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 async def _end(send: Send, body: bytes = b"") -> None:

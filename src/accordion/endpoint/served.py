@@ -35,6 +35,9 @@ class Served(Protocol):
     tags: dict[str, Document]
     versions: dict[str, Version]
     problems: list[str]
+    choices: dict[
+        bool, tuple[Version, ...]
+    ]  # among which versions a plan may choose, by whether the request prefers: worked out once
 
     def document(self, reference: str) -> Document | None:
         """The manifest with this tag or digest."""

@@ -23,6 +23,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from starlette.types import ASGIApp
 
+from accordion.endpoint.accel import Accel
 from accordion.endpoint.app import create_app
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.clients import Proxies
@@ -121,7 +122,7 @@ def serve(
         how["capacity_bps"] = capacity_bps / workers
     # What is wrong is said here, once; the workers make their own.
     Catalog(directories)
-    Proxies(how.get("trusted_proxies", ()))
+    Accel.of(how.get("accel_redirect"), Proxies(how.get("trusted_proxies", ())), how.get("accel_export"))
     if (demand := how.get("request_log")) is not None:
         check_log(Path(demand))
     if how.get("trace"):

@@ -11,6 +11,7 @@ from accordion.endpoint.clients import Clients
 from accordion.endpoint.gate import caller_of, refuse
 from accordion.endpoint.limits import Limits
 from accordion.endpoint.metrics import Metrics
+from accordion.endpoint.replies import ContentReply
 from accordion.errors import StorageError, TransferError
 
 __all__ = ["Transfers"]
@@ -36,10 +37,10 @@ class Transfers:
     def __init__(self, clients: Clients, limits: Limits, metrics: Metrics, *, kernel_tells: bool = False) -> None:
         """`kernel_tells`: somebody else watches for slow readers (`slow.SlowReaders`)."""
         self._clients, self._limits, self._metrics = clients, limits, metrics
-        self._through_python = limits.through_python(kernel_tells=kernel_tells)
+        self.through_python = limits.through_python(kernel_tells=kernel_tells)
 
-    def watched(self, reply: ASGIApp) -> ASGIApp:
-        """`reply`, under the limits."""
+    def watched(self, reply: ContentReply) -> ASGIApp:
+        """`reply`, under the limits. One whose bytes are known holds its place for no time: the server has them at once."""
 
         async def carried(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["method"] != "GET":
@@ -50,18 +51,22 @@ class Transfers:
                 self._metrics.refuse(full)
                 await refuse(*_FULL[full], headers={"Retry-After": str(self._limits.retry_s)})(scope, receive, send)
                 return
-            self._metrics.transfers.inc()
+            if reply.whole is not None:
+                self._clients.end(client)
+                await reply(scope, receive, send)
+                return
+            self._metrics.traffic.transfers += 1
             try:
                 await self._carry(reply, scope, receive, send)
             finally:
-                self._metrics.transfers.dec()
+                self._metrics.traffic.transfers -= 1
                 self._clients.end(client)
 
         return carried
 
-    async def _carry(self, reply: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _carry(self, reply: ContentReply, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
-        if self._through_python:  # the server would say nothing of how a file that it sends by itself goes on
+        if self.through_python:  # the server would say nothing of how a file that it sends by itself goes on
             extensions = {name: value for name, value in scope.get("extensions", {}).items() if name != "http.response.pathsend"}
             scope = {**scope, "extensions": extensions}
         started = False

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from accordion.planning.outlook import NEVER_S, Outlook
 from accordion.planning.request import Request
 
-__all__ = ["DEFAULT_THROUGHPUT_BPS", "STANDARD_OVERHEAD", "Arrival", "Overhead"]
+__all__ = ["DEFAULT_THROUGHPUT_BPS", "STANDARD_OVERHEAD", "Arrival", "Overhead", "rate_terms"]
 
 DEFAULT_THROUGHPUT_BPS = 10e6  # bits/s; what is assumed where nobody says better: a slow mobile link
 EVEN = 0.5  # the probability meant where a request has a deadline and no confidence: sooner or later alike
@@ -87,11 +87,16 @@ class Arrival:
 def _expected_of_rate(
     request: Request, ends: Sequence[int], fixed_bytes: int, overhead: Overhead, default_throughput_bps: float
 ) -> list[float]:
-    throughput = request.throughput_bps or default_throughput_bps
-    rtt = request.rtt_s or 0.0
-    setup_s = rtt * overhead.setup_round_trips + fixed_bytes * 8 / throughput
-    stream_s, byte_s = rtt * overhead.stream_round_trips, 8 / throughput
+    setup_s, stream_s, byte_s = rate_terms(
+        request.throughput_bps or default_throughput_bps, request.rtt_s or 0.0, fixed_bytes, overhead
+    )
     return [setup_s + (stream_s + count * byte_s if count else 0.0) for count in ends]
+
+
+def rate_terms(throughput_bps: float, rtt_s: float, fixed_bytes: int, overhead: Overhead) -> tuple[float, float, float]:
+    """Of a link with one rate: seconds until the stream can be asked for, until its first byte, and for each byte."""
+    setup_s = rtt_s * overhead.setup_round_trips + fixed_bytes * 8 / throughput_bps
+    return setup_s, rtt_s * overhead.stream_round_trips, 8 / throughput_bps
 
 
 def _expected_of_outlook(link: Outlook, ends: Sequence[int], fixed_bytes: int, overhead: Overhead) -> list[float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 from accordion.artifact.digest import is_digest
@@ -87,12 +88,15 @@ class Request:
     prefer: str | None = None
 
     def __post_init__(self) -> None:
+        for name, least, above in _NUMBERS:
+            if (number := getattr(self, name)) is not None:
+                _check_number(name, number, least=least, above=above)
+        if _RARE(self) != _NOTHING:
+            self._check_rare()
+
+    def _check_rare(self) -> None:
+        """What most requests leave out."""
         _check_reference(self.reference)
-        for name, smallest in (("deadline_s", 0.0), ("throughput_bps", _SLOWEST_BPS), ("max_energy_j", 0.0)):
-            _check_number(name, getattr(self, name), above=smallest if smallest == 0 else None, least=smallest)
-        _check_number("rtt_s", self.rtt_s, least=0.0)
-        _check_number("min_quality", self.min_quality)
-        _check_number("confidence", self.confidence, above=0.0)
         if self.confidence is not None and self.confidence >= 1:
             raise RequestError("confidence", f"must lie between 0 and 1, both excluded, not {_shown(self.confidence)}")
         if self.radio is not None and (not isinstance(self.radio, str) or self.radio not in RADIOS):
@@ -117,10 +121,13 @@ class Request:
         Raises:
             RequestError: a field is unknown or wrong; it is named.
         """
-        if not isinstance(data, Mapping):
+        if not isinstance(data, (dict, Mapping)):  # a dict is quicker to recognise
             raise RequestError("request", f"must be a JSON object, not {_shown(data)}")
-        _refuse_unknown(data, _NAMES, "")
+        if not _KNOWN.issuperset(data):
+            _refuse_unknown(data, _NAMES, "")
         values = {name: value for name, value in data.items() if value is not None}
+        if not values.keys() - _PLAIN:
+            return cls(**values)
         if "held" in values:
             values["held"] = Held.from_json(values["held"])
         if "link" in values:
@@ -145,6 +152,18 @@ class Request:
 
 
 _NAMES = tuple(field.name for field in fields(Request))
+_KNOWN = frozenset(_NAMES)
+_RARE = attrgetter("reference", "confidence", "radio", "max_bytes", "max_macs", "inferences", "held", "link", "prefer")
+_NOTHING = (None,) * 9
+_PLAIN = frozenset({"deadline_s", "throughput_bps", "rtt_s", "min_quality", "confidence"})  # as they are in JSON
+_NUMBERS: tuple[tuple[str, float | None, float | None], ...] = (  # name, the least allowed, what it must lie above
+    ("deadline_s", None, 0.0),
+    ("throughput_bps", _SLOWEST_BPS, None),
+    ("max_energy_j", None, 0.0),
+    ("rtt_s", 0.0, None),
+    ("min_quality", None, None),
+    ("confidence", None, 0.0),
+)
 
 
 def _shown(value: object) -> str:
@@ -164,11 +183,16 @@ def _check_reference(value: object) -> None:
     raise RequestError("reference", f"must be a tag or a digest, not {_shown(value)}")
 
 
+def _is_number(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and (not isinstance(value, float) or isfinite(value))
+
+
 def _check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
+    # What JSON gives is a float or an int itself; everything else is looked at more closely.
+    kind = type(value)
+    if not (isfinite(value) if kind is float else kind is int or _is_number(value)):  # type: ignore[arg-type]
         raise RequestError(name, f"must be a finite number, not {_shown(value)}")
+    assert isinstance(value, (int, float))
     if above is not None and value <= above:
         raise RequestError(name, f"must be above {above:g}, not {_shown(value)}")
     if least is not None and value < least:

@@ -6,15 +6,17 @@ inferences.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import attrgetter
 
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.artifact.quality import Quality
 from accordion.errors import UnmeetableError
-from accordion.planning.arrival import DEFAULT_THROUGHPUT_BPS, STANDARD_OVERHEAD, Arrival, Overhead
+from accordion.planning.arrival import DEFAULT_THROUGHPUT_BPS, STANDARD_OVERHEAD, Arrival, Overhead, rate_terms
 from accordion.planning.energy import ladder_j, radio
 from accordion.planning.energy_figures import DEFAULT_RADIO
 from accordion.planning.plan import Plan
@@ -54,6 +56,7 @@ class PlanTable:
         # As "badness", so that every limit is an upper one.
         self._badness = [-sign * rung.quality.value for rung in rungs]
         self._cautious_badness = [-sign * rung.quality.interval[worse_end] for rung in rungs]
+        self._best_up_to = _best_up_to(self._badness, self._bytes)
         self._any_negative = any(min(rung.quality.value, *rung.quality.interval) < 0 for rung in rungs)
 
     def __len__(self) -> int:
@@ -83,6 +86,8 @@ class PlanTable:
             UnmeetableError: no configuration keeps all limits; it names one of them, and the nearest plan.
             RequestError: the request makes no sense for this version.
         """
+        if (plain := self._plain(name, request, overhead, default_throughput_bps)) is not None:
+            return plain
         missing, held_index = self._missing(request.held, held)
         ends = self._missing_ends(missing, held_index)
         known = request.held is not None and request.held.manifest == self.manifest.digest
@@ -142,6 +147,58 @@ class PlanTable:
             f"{plan.bytes_to_send} bytes to send, {plan.expected_s:.3g} s expected)",
             limit=limit.field,
             nearest=plan.to_json(),
+        )
+
+    def fixed_bytes(self, overhead: Overhead) -> int:
+        """What travels to a device that holds nothing, beside the layers."""
+        return overhead.extra_bytes + self.manifest.size
+
+    def best_within(
+        self, terms: tuple[float, float, float], deadline_s: float | None, max_bytes: int | None
+    ) -> tuple[int, float] | None:
+        """The best configuration that a device which holds nothing has by a deadline and within so many bytes, and when it has it.
+
+        Both bound the bytes, and bytes only grow with the configuration, so the last that fits is found by halving, and the best up
+        to it is known beforehand. `terms` are `rate_terms`. None where nothing fits.
+        """
+        setup_s, stream_s, byte_s = terms
+
+        def expected(count: int) -> float:
+            return setup_s + (stream_s + count * byte_s if count else 0.0)
+
+        count = len(self._bytes)
+        if max_bytes is not None:
+            count = bisect_right(self._bytes, max_bytes)
+        if deadline_s is not None:
+            count = bisect_right(self._bytes, deadline_s, 0, count, key=expected)
+        if not count:
+            return None
+        k = self._best_up_to[count - 1]
+        return k, expected(self._bytes[k])
+
+    def _plain(self, name: str, request: Request, overhead: Overhead, default_throughput_bps: float) -> Plan | None:
+        """The plan of most requests: a device that holds nothing asks for the best by a deadline, or within so many bytes.
+
+        None where the request says anything else, or nothing fits: then the long way decides.
+        """
+        if _OTHER_THAN_PLAIN(request) != _NOTHING:
+            return None
+        throughput_bps, rtt_s = request.throughput_bps or default_throughput_bps, request.rtt_s or 0.0
+        terms = rate_terms(throughput_bps, rtt_s, self.fixed_bytes(overhead), overhead)
+        if (found := self.best_within(terms, request.deadline_s, request.max_bytes)) is None:
+            return None
+        k, expected_s = found
+        rung = self.ladder.configurations[k]
+        return Plan(
+            name=name,
+            manifest=self.manifest.digest,
+            configuration=k,
+            quality=rung.quality,
+            bytes_to_send=rung.bytes,
+            bytes_total=rung.bytes,
+            expected_s=expected_s,
+            ranges=((0, rung.bytes - 1),) if rung.bytes else (),
+            layers=self.manifest.layers[: rung.layers],
         )
 
     def _missing(self, held: Held | None, version: tuple[Manifest, Ladder] | None) -> tuple[list[bool] | None, int]:
@@ -229,6 +286,21 @@ class PlanTable:
         if request.max_energy_j is not None and energies is not None:
             limits.append(_Limit("max_energy_j", energies, request.max_energy_j, f"{request.max_energy_j:g} J"))
         return limits
+
+
+_OTHER_THAN_PLAIN = attrgetter("held", "link", "prefer", "min_quality", "max_macs", "max_energy_j")
+_NOTHING = (None,) * 6
+
+
+def _best_up_to(badness: Sequence[float], ends: Sequence[int]) -> list[int]:
+    """For each k, which of 0 to k is best: the least badness, then the fewest bytes, then the lowest."""
+    made: list[int] = []
+    best = 0
+    for k, cost in enumerate(zip(badness, ends, strict=True)):
+        if cost < (badness[best], ends[best]):
+            best = k
+        made.append(best)
+    return made
 
 
 def _check_held(held: Held, count: int) -> None:
