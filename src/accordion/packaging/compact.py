@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ class _Work:
         self.train, self.validation = dataset.hold_out()
         self._hessians: Any = None
         self._encodings: dict[tuple[str, str], Encodings] = {}
-        self._scales: dict[str, float] | None = None
+        self._scales: Mapping[str, tuple[float, bool]] | None = None
 
     @property
     def joint(self) -> Graph:

@@ -93,13 +93,13 @@ def _after(start: Array, ours: bool, steps: tuple[Step, ...]) -> tuple[Array | L
 
 def _computed(op: str, array: Array, number: Any, ours: bool) -> Array:
     """One operator on every number, in place where the memory is `ours`."""
+    made: Array
     if op == "Cast":
-        return array.astype(SINGLE)
-    if op == "BitShift":
-        return np.right_shift(array, number)
-    if op == "Mod":
-        return np.mod(array, number)
-    made: Array = ARITHMETIC[op](array, number, out=array if ours else None)
+        made = array.astype(SINGLE)
+    elif op in ("BitShift", "Mod"):
+        made = (np.right_shift if op == "BitShift" else np.mod)(array, number)
+    else:
+        made = ARITHMETIC[op](array, number, out=array if ours else None)
     return made
 
 

@@ -52,7 +52,8 @@ class Plan:
 
     def piece(self, op: str, of: tuple[Chain, ...], shape: tuple[int, ...], detail: Any, told: Any) -> Piece:
         """The piece made by `op`, the same one if it is there; `told` stands for `detail` in its key."""
-        ids, depth, made_of = self._ids, 0, []
+        ids, depth = self._ids, 0
+        made_of: list[int] = []
         for one, _, token in of:
             made_of += one.key, token
             depth = max(depth, one.depth + 1)
