@@ -257,6 +257,7 @@ class Model:
                 session = self._load(k, graphs[kernels])
                 # What was checked may have been another version's when it was read: two versions must never run as one.
                 if Store.open(self.path).manifest.digest != self._store.manifest.digest:
+                    self._rebuilder = Rebuilder(self.path)  # what it keeps for the next one may be of the other version
                     raise DigestError(f"another version took the place of this one in {self.path} while it was read")
             self._sessions[k, kernels] = session
             return session
