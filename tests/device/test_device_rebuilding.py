@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,30 @@ def test_the_same_bits_as_the_runtime_makes_and_the_same_answers(name: str, tmp_
         for one in (Rebuilder(tmp_path), chain):
             session = make_session(tmp_path, path.name, one, 1)
             assert np.array_equal(session.run(None, {"input": X})[0], plain)
+
+
+@pytest.mark.parametrize("name", ["int4+4+8", "sparse8"])
+def test_a_session_does_not_go_on_reading_the_memory_that_it_was_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it copies is what lets the device drop these arrays; a runtime that stopped doing so would read what is no longer there."""
+    given: list[np.ndarray] = []
+    real = Rebuilder.rebuild
+
+    def rebuild(one: Rebuilder, graph: bytes) -> Any:
+        found = real(one, graph)
+        assert found is not None
+        copies = {value: array.copy() for value, array in found.values.items()}
+        given.extend(copies.values())
+        return replace(found, values=copies)
+
+    monkeypatch.setattr(Rebuilder, "rebuild", rebuild)
+    for path in lay_out(tmp_path, by_name(name)):
+        session = make_session(tmp_path, path.name, Rebuilder(tmp_path), 1)
+        before = session.run(None, {"input": X})[0]
+        for array in given:
+            array.fill(77)
+        assert given and np.array_equal(session.run(None, {"input": X})[0], before)
 
 
 @pytest.mark.parametrize("name", ["int4+4+8", "int8", "float16"])

@@ -19,6 +19,7 @@ from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.segment import parse_header
 from accordion.artifact.verify import verify_package
+from accordion.cli import main
 from accordion.errors import AccordionError, UnmeetableError, UsageError
 from accordion.packaging import compact, package
 from accordion.packaging.check import lay_out_prefixes
@@ -163,6 +164,13 @@ def test_the_first_answer_is_the_best_that_fits(profiled: Path, tmp_path: Path) 
     with pytest.raises(UnmeetableError, match="the smallest takes") as refused:
         package(profiled, tmp_path / "d", **options, first_answer=500)
     assert refused.value.limit == "first_answer" and not (tmp_path / "d").exists()
+
+
+def test_the_command_says_when_no_answer_is_so_small(profiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["package", str(profiled), "-o", str(tmp_path / "model"), "--first-answer", "0.3kB"]
+    assert main(command) == 2 and "choose the codec auto" in capsys.readouterr().err
+    assert main([*command, "--codec", "auto", "--rounding", "nearest"]) == 3
+    assert "the smallest takes" in capsys.readouterr().err
 
 
 def test_a_first_answer_that_came_out_larger_is_not_handed_out(
