@@ -19,6 +19,7 @@ from accordion.artifact.manifest import LADDER_JSON, LADDER_JSON_ZSTD, Descripto
 from accordion.artifact.segment import parse_header
 from accordion.artifact.strict_json import dump, parse_object
 from accordion.artifact.weights import SegmentFile, Weights, check_segment_bytes
+from accordion.device.rebuilding import Rebuilder
 from accordion.device.state import State
 from accordion.errors import ContentError, UsageError
 from accordion.planning import Plan, Request
@@ -78,10 +79,21 @@ def _weights(name: str) -> Weights:
     return Weights(files)
 
 
+@cache
+def _folder(name: str) -> tempfile.TemporaryDirectory[str]:
+    """The same files on disk; they go when the program ends."""
+    folder = tempfile.TemporaryDirectory(prefix="accordion-fuzz-")
+    for path, data in seeds.segment_files(name).items():
+        (Path(folder.name) / path).parent.mkdir(parents=True, exist_ok=True)
+        (Path(folder.name) / path).write_bytes(data)
+    return folder
+
+
 def _graph(data: bytes) -> None:
-    """The first byte says whose segments the graph may read."""
+    """The first byte says whose segments the graph may read. Of what is taken, the device makes the weights without trouble."""
     name = seeds.PACKAGES[data[0] % len(seeds.PACKAGES)] if data else seeds.PACKAGES[0]
     check_graph(data[1:], Weights(_weights(name).files), "it", Declared(10_000, 10_000))
+    Rebuilder(Path(_folder(name).name)).rebuild(data[1:])
 
 
 def _graph_seeds() -> list[bytes]:

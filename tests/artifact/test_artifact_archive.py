@@ -8,6 +8,7 @@ import io
 import tarfile
 import tracemalloc
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -133,6 +134,33 @@ def test_bytes_behind_the_end_are_refused() -> None:
     for data in (compress(plain + b"more"), compress(plain) + b"x", compress(plain) * 2, compress(plain + plain)):
         with pytest.raises(FormatError, match="goes on after the end"):
             read(data)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 1000, 3_000_000])
+def test_a_frame_may_say_its_size_or_not(count: int, stated: bool) -> None:
+    data = bytes(range(251)) * (count // 251) + bytes(count % 251)
+    frame = zstandard.ZstdCompressor(write_content_size=stated).compress(data)
+    assert decompress(frame, limit=count, what="it") == data
+    for more in (b"x", b"x" * 5000, frame):
+        with pytest.raises(FormatError, match="goes on after the end"):
+            decompress(frame + more, limit=2 * count + 1, what="it")
+    if count:
+        with pytest.raises(FormatError, match=f"more than {count - 1} bytes"):
+            decompress(frame, limit=count - 1, what="it")
+
+
+def test_what_can_not_be_compressed_is_read_as_well() -> None:
+    data = np.random.default_rng(0).bytes(1_000_000)
+    assert decompress(compress(data), limit=len(data), what="it") == data
+
+
+def test_a_frame_that_has_more_than_it_says_is_refused() -> None:
+    frame = bytearray(zstandard.ZstdCompressor(write_content_size=True).compress(bytes(1000)))
+    at = frame.index((1000 - 256).to_bytes(2, "little"))
+    frame[at : at + 2] = (500 - 256).to_bytes(2, "little")
+    with pytest.raises(FormatError, match="corrupt"):
+        decompress(bytes(frame), limit=LIMIT, what="it")
 
 
 def test_zeros_behind_the_end_of_a_tar_are_its_padding() -> None:

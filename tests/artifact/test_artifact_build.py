@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from accordion.artifact.atomic import write_file, write_named_by_content
-from accordion.artifact.build import ConfigurationParts, build_version
+from accordion.artifact.build import ConfigurationParts, build_version, prefix_bytes
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.layout import Layout, signature_tag
@@ -187,6 +187,8 @@ def test_one_graph_may_serve_several_configurations(make: ModuleType, fields: di
     fields["configurations"].append(make.rung(1, 2, 2, 0.6))
     more = ConfigurationParts("a.onnx", graph(), {"b.safetensors": SEGMENT})
     manifest = build_version(Layout.create(tmp_path / "p"), "v1", ladder_fields=fields, configurations=[PARTS, more])
+    ends = [manifest.offsets[count] for count in (3, len(manifest.layers))]
+    assert prefix_bytes(fields, [PARTS, more]) == ends
     assert len(manifest.layers) == 4  # ladder, one archive, two segments
     assert verify_package(tmp_path / "p") == []
 

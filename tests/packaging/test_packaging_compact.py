@@ -19,7 +19,8 @@ from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.segment import parse_header
 from accordion.artifact.verify import verify_package
-from accordion.errors import UsageError
+from accordion.cli import main
+from accordion.errors import AccordionError, UnmeetableError, UsageError
 from accordion.packaging import compact, package
 from accordion.packaging.check import lay_out_prefixes
 from accordion.training import load_run
@@ -137,6 +138,50 @@ def test_the_best_path_is_found_once_and_can_be_had_again(profiled: Path, tmp_pa
     assert len(ladder) == len(lattice["path"])
 
 
+def test_the_first_answer_is_the_best_that_fits(profiled: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"codec": "auto", "rounding": "nearest", "integer": True, "latency": False}
+    errors: list[float] = []
+    tight = 0
+    for name in "abc":
+        limit = {"a": None, "b": tight, "c": 10**6}[name]
+        package(profiled, tmp_path / name, **options, first_answer=limit)
+        assert verify_package(tmp_path / name) == []
+        lattice = json.loads((profiled / "lattice.json").read_text())
+        _, manifest, ladder = opened(tmp_path / name)
+        first, begins = ladder.configurations[0], lattice["path"][0]
+        assert len(ladder) == len(lattice["path"]) and first.blocks.total == begins["depth"] + 1
+        assert first.bytes == sum(layer.size for layer in manifest.layers[: first.layers])
+        beside = first.bytes - begins["bytes"]
+        if limit is None:
+            tight = min(point["bytes"] for point in lattice["points"]) + beside + 300
+            continue
+        assert first.bytes <= limit
+        errors.append(begins["error"])
+        # Whatever is better does not fit, if what comes beside the weights is about what it is here.
+        better = [point for point in lattice["points"] if point["error"] < begins["error"]]
+        assert all(point["bytes"] + beside > limit - 600 for point in better)
+    assert errors[1] == min(point["error"] for point in lattice["points"]) <= errors[0]
+    with pytest.raises(UnmeetableError, match="the smallest takes") as refused:
+        package(profiled, tmp_path / "d", **options, first_answer=500)
+    assert refused.value.limit == "first_answer" and not (tmp_path / "d").exists()
+
+
+def test_the_command_says_when_no_answer_is_so_small(profiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["package", str(profiled), "-o", str(tmp_path / "model"), "--first-answer", "0.3kB"]
+    assert main(command) == 2 and "choose the codec auto" in capsys.readouterr().err
+    assert main([*command, "--codec", "auto", "--rounding", "nearest"]) == 3
+    assert "the smallest takes" in capsys.readouterr().err
+
+
+def test_a_first_answer_that_came_out_larger_is_not_handed_out(
+    profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accordion.packaging.packager._first_bytes", lambda *_: 1)
+    with pytest.raises(AccordionError, match="allow as many"):
+        package(profiled, tmp_path / "model", codec="auto", rounding="nearest", first_answer=1500)
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_rounding_that_is_better_is_taken(profiled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[str] = []
     package(profiled, tmp_path / "model", codec="int4", progress=said.append)
@@ -173,6 +218,8 @@ def test_a_wrong_export_is_noticed(profiled: Path, tmp_path: Path, monkeypatch: 
         ({"codec": "int3"}, "unknown codec 'int3'"),
         ({"codec": "int4", "rounding": "up"}, "unknown rounding"),
         ({"codec": "float32", "integer": True}, "smaller codecs"),
+        ({"codec": "float32", "first_answer": 20_000}, "codec auto"),
+        ({"codec": "int4", "first_answer": 20_000}, "codec auto"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_done(profiled: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:

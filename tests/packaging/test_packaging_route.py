@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from accordion.elastic import nested
-from accordion.errors import FormatError, UsageError
+from accordion.errors import FormatError, UnmeetableError, UsageError
 from accordion.packaging.lattice import vectors_to_try
-from accordion.packaging.route import FIRST_BYTES, RUNG_BYTES, LatticePoint, find_route
+from accordion.packaging.route import FIRST_BYTES, RUNG_BYTES, LatticePoint, choose_first, find_route
 from accordion.packaging.route_file import fill, read_route
 
 STAGES = (("a1", "a2"), ("b1",))
@@ -53,6 +53,42 @@ def test_no_path_costs_less(seed: int) -> None:
 def test_a_step_that_gains_nothing_is_left_out() -> None:
     small, same, whole = (LatticePoint(k, (1,), 10_000 * (k + 1), error) for k, error in enumerate((0.3, 0.3, 0.1)))
     assert find_route([small, same, whole]) == [small, whole]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_path_that_begins_with_a_given_point_costs_less(seed: int) -> None:
+    points = lattice(seed)
+    complete = points[-1]
+    for first in points[:-1]:
+        later = [point for point in points if first.within(point) and point is not complete]
+        best = math.inf
+        for count in range(len(later) + 1):
+            for some in itertools.combinations(later, count):
+                path = [first, *some, complete]
+                if all(a.within(b) for a, b in itertools.pairwise(path)):
+                    best = min(best, cost_of(path))
+        found = find_route(points, first=first)
+        assert found[0] is first and found[-1] is complete and all(a.within(b) for a, b in itertools.pairwise(found))
+        assert cost_of(found) == pytest.approx(best)
+    assert find_route(points, first=complete) == [complete]
+
+
+def test_the_first_answer_is_the_best_that_fits() -> None:
+    points = [LatticePoint(k, (1,), 1000 * (k + 1), error) for k, error in enumerate((0.5, 0.2, 0.2, 0.1, 0.3))]
+    asked: list[int] = []
+
+    def size(point: LatticePoint) -> int:
+        asked.append(point.depth)
+        return point.bytes + 700
+
+    assert choose_first(points, size, 10_000).depth == 3
+    assert choose_first(points, size, 4500).depth == 1  # of two equally good ones the smaller
+    assert choose_first(points, size, 2500).depth == 0
+    # The best first, and nothing whose weights alone are too much.
+    assert asked == [3, 3, 1, 1, 0]
+    with pytest.raises(UnmeetableError, match=r"1\.70 kB") as refused:
+        choose_first(points, size, 1600)
+    assert refused.value.limit == "first_answer"
 
 
 def test_precision_comes_first_where_it_pays_more() -> None:

@@ -26,6 +26,8 @@ UNPACKED_LIMIT = 2**36  # bytes
 UNPACKED_FLOOR = 64 * 2**20  # bytes that any archive may unpack to …
 UNPACKED_RATIO = 200  # … and as a multiple of its own size
 _BLOCK = 512  # bytes, tar's unit
+_HEADER = 18  # bytes, the most that the header of a zstd frame takes
+_AT_ONCE = 32 * 2**20  # bytes that are made in one step, if the frame says that it has no more
 _FEED = 1024  # bytes given to the decompressor at once: 4 can become a block of 128 KiB, so a step makes at most 32 MiB
 
 
@@ -109,10 +111,41 @@ def _member(header: bytes, what: str) -> tuple[str, int]:
 
 def _pieces(source: IO[bytes], limit: int, what: str) -> Iterator[bytes]:
     """The content of a zstd frame piece by piece, at most `limit` bytes in all, however little it took to make them."""
+    ahead = source.read(_HEADER)
+    if 0 < (size := _stated(ahead)) <= min(limit, _AT_ONCE):
+        ahead += source.read(size + size // 256 + 64)  # what can't be compressed takes hardly more than it is
+        more = source.read(1)
+        if not more and (whole := _at_once(ahead, size)) is not None:
+            yield whole
+            return
+        ahead += more
+    yield from _in_pieces(io.BytesIO(ahead), source, limit, what)
+
+
+def _stated(header: bytes) -> int:
+    """The size that a zstd frame says it has, 0 if it says nothing or is none."""
+    try:
+        frame = zstandard.get_frame_parameters(header)
+    except zstandard.ZstdError:
+        return 0
+    return int(frame.content_size) if frame.content_size != zstandard.CONTENTSIZE_UNKNOWN else 0
+
+
+def _at_once(data: bytes, size: int) -> bytes | None:
+    """The content of one whole frame of `size` bytes; None for anything else, which then is looked at piece by piece."""
+    try:
+        whole = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).decompress(data, allow_extra_data=False)
+    except (zstandard.ZstdError, MemoryError):
+        return None
+    return whole if len(whole) == size else None
+
+
+def _in_pieces(ahead: IO[bytes], source: IO[bytes], limit: int, what: str) -> Iterator[bytes]:
+    """The same of any frame; `ahead` was read of `source` already."""
     decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).decompressobj()
     total = 0
     while not decoder.eof:
-        fed = source.read(_FEED)
+        fed = ahead.read(_FEED) or source.read(_FEED)
         if not fed:
             raise FormatError(f"{what} is cut off: its zstd frame does not end")
         try:
@@ -124,7 +157,7 @@ def _pieces(source: IO[bytes], limit: int, what: str) -> Iterator[bytes]:
             raise FormatError(f"{what} unpacks to more than {limit} bytes")
         if piece:
             yield piece
-    if decoder.unused_data or source.read(1):
+    if decoder.unused_data or ahead.read(1) or source.read(1):
         raise FormatError(f"{what} goes on after the end of its zstd frame")
 
 

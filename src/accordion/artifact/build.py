@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from accordion.artifact.archive import compress, diff_id, pack
@@ -30,7 +31,7 @@ from accordion.artifact.strict_json import dump
 from accordion.artifact.weights import SegmentFile, Weights, check_segment_bytes
 from accordion.errors import FormatError
 
-__all__ = ["ConfigurationParts", "build_version"]
+__all__ = ["ConfigurationParts", "build_version", "prefix_bytes"]
 
 REACH, SPACES = 12, 100  # sizes of the ladder's layer, around the likely one, and paddings that are tried
 
@@ -102,6 +103,14 @@ def build_version(
     manifest = Manifest.build(Descriptor(CONFIG_MEDIA_TYPE, digest, size), [layer.descriptor() for layer in everything], {})
     layout.add_version(tag, manifest)
     return manifest
+
+
+def prefix_bytes(ladder_fields: Mapping[str, Any], configurations: Sequence[ConfigurationParts]) -> list[int]:
+    """The bytes that each configuration of such a version would take, as its ladder would state them; nothing is written."""
+    layers, needed = _arrange(configurations)
+    ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
+    ends = list(accumulate(len(layer.data) for layer in (ladder, *layers)))
+    return [ends[count - 1] for count in needed]
 
 
 _STATED = frozenset({"parameters", "macs", "macs_per"})

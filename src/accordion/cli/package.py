@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.extras import extra
 from accordion.units import format_bytes
@@ -38,6 +39,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounding", choices=["nearest", "compensated"], help="of 4-bit weights (the better one on the validation split)"
     )
+    parser.add_argument(
+        "--first-answer",
+        type=options.data,
+        metavar="SIZE",
+        help="with --codec auto, begin with the best network whose bytes are at most this, ladder and graph included: 20kB (as the "
+        "path of least error over a download begins)",
+    )
     parser.add_argument("--integer", action="store_true", help="add graphs for integer kernels, measured like the others")
     parser.add_argument("--no-latency", dest="latency", action="store_false", help="do not time float against integer kernels")
     parser.add_argument(
@@ -62,6 +70,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         rounding=arguments.rounding,
         integer=arguments.integer,
         latency=arguments.latency,
+        first_answer=arguments.first_answer,
         created=arguments.created,
         progress=context.console.progress,
     )

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
+from accordion.device.rebuilding import Rebuilder
+from accordion.device.sessions import make_session
 from accordion.device.store import Store, locked
 from accordion.errors import AccordionError, ContentError, DigestError, FormatError, StorageError, UnmeetableError, UsageError
 from accordion.planning.energy import ladder_j
@@ -42,6 +44,7 @@ class Model:
     ) -> None:
         self._store, self.ladder, self._threads, self._most = store, ladder, threads, max(1, sessions)
         self._trust, self.warnings = trust, warnings
+        self._rebuilder = Rebuilder(store.root)
         # The least recently used first.
         self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
@@ -91,7 +94,7 @@ class Model:
         store, ladder, self.warnings = _opened(self.path, self._trust)
         with self._lock:
             if store.manifest.digest != self._store.manifest.digest:
-                self._sessions = {}
+                self._sessions, self._rebuilder = {}, Rebuilder(store.root)
             self._store, self.ladder = store, ladder
             complete = self.configuration
             self._sessions = {key: s for key, s in self._sessions.items() if complete is not None and key[0] <= complete}
@@ -254,6 +257,7 @@ class Model:
                 session = self._load(k, graphs[kernels])
                 # What was checked may have been another version's when it was read: two versions must never run as one.
                 if Store.open(self.path).manifest.digest != self._store.manifest.digest:
+                    self._rebuilder = Rebuilder(self.path)  # what it keeps for the next one may be of the other version
                     raise DigestError(f"another version took the place of this one in {self.path} while it was read")
             self._sessions[k, kernels] = session
             return session
@@ -261,17 +265,13 @@ class Model:
     def close(self) -> None:
         """Lets the sessions go."""
         with self._lock:
-            self._sessions = {}
+            self._sessions, self._rebuilder = {}, Rebuilder(self.path)
 
     def _load(self, k: int, graph: str) -> onnxruntime.InferenceSession:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 4
-        path = self.path / graph
         try:
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return make_session(self.path, graph, self._rebuilder, self._threads)
+        except AccordionError:
+            raise
         except Exception as error:  # as above
             raise FormatError(f"ONNX Runtime does not load configuration {k}: {_first_line(error)}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from accordion.packaging.graph import Graph
 from accordion.packaging.integer_kernels import activation_scales, for_integer_kernels
 from accordion.packaging.lattice import LATTICE_FILE, Lattice, Vector, by_group, measure_lattice, vectors_to_try
 from accordion.packaging.prepare import Prepared, prepare
-from accordion.packaging.route import find_route
+from accordion.packaging.route import LatticePoint, choose_first, find_route
 from accordion.packaging.route_file import COMPENSATED, NEAREST, Route, fill, read_route
 from accordion.packaging.schemes import groups_of, precision_name, scheme
 from accordion.profiling import one_thread, quality_fields
+from accordion.units import format_bytes
 
-__all__ = ["Compact", "make_compact"]
+__all__ = ["Compact", "FirstAnswer", "make_compact"]
 
 AUTO = "auto"
 Progress = Callable[[str], None]
@@ -48,19 +49,30 @@ class Compact:
     expected: Expected
 
 
+@dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """What the first configuration may take: at most `limit` bytes, where `size(graphs, integer, rows)` is what it takes."""
+
+    limit: int
+    size: Callable[[list[Graph], list[Graph] | None, list[dict[str, Any]]], int]
+
+
 class _Work:
     """The run, prepared; encodings for one rounding, made when needed."""
 
-    def __init__(self, run: Path, network: ElasticNetwork, dataset: Dataset, pictures: Tensor, progress: Progress) -> None:
+    def __init__(
+        self, run: Path, network: ElasticNetwork, dataset: Dataset, pictures: Tensor, integer: bool, progress: Progress
+    ) -> None:
         if not isinstance(network.order, Order):
             raise UsageError("a network trained over a grid of configurations can't be packaged: choose an order first")
         self.run, self.network, self.dataset, self.progress = run, network, dataset, progress
         self.order: Order = network.order
-        self.pictures = pictures
+        self.pictures, self.integer = pictures, integer
         self.prepared: Prepared = prepare(network, pictures, progress, joint=True)
         self.train, self.validation = dataset.hold_out()
         self._hessians: Any = None
         self._encodings: dict[tuple[str, str], Encodings] = {}
+        self._scales: Mapping[str, tuple[float, bool]] | None = None
 
     @property
     def joint(self) -> Graph:
@@ -90,6 +102,23 @@ class _Work:
             progress=self.progress,
         )
 
+    def graphs(self, route: Route) -> tuple[list[Graph], list[Graph] | None, Graph | None]:
+        """The graph of each configuration; with integer kernels also theirs, and the one that gives all answers at once."""
+        encodings = self.encodings(route.scheme.name, route.rounding)
+        points = [Point(depth, by_group(vector)) for depth, vector in route.steps]
+        graphs = encode_graphs(self.prepared.graphs, points, encodings, self.prepared.pool)
+        if not self.integer:
+            return graphs, None, None
+        chosen = {identity for identity, group in encodings.groups.items() if group.name.startswith("stage")}
+        if self._scales is None:
+            self._scales = activation_scales(self.joint, chosen, calibration_pictures(self.train), self.progress)
+        whole = for_integer_kernels(self.joint, self.joint, chosen, self._scales, self.prepared.pool)
+        others = [
+            for_integer_kernels(graph, self.prepared.graphs[point.depth], chosen, self._scales, self.prepared.pool)
+            for graph, point in zip(graphs, points, strict=True)
+        ]
+        return graphs, others, whole
+
 
 def _encode(known: Any, array: NDArray[np.float32], precision: Precision) -> list[Encoded]:
     return encode_planes(precision, array, known.get(id(array)))
@@ -105,6 +134,7 @@ def make_compact(
     codec: str,
     rounding: str | None = None,
     integer: bool = False,
+    first: FirstAnswer | None = None,
     test: Split | None = None,
     progress: Progress = lambda line: None,
 ) -> Compact:
@@ -112,36 +142,29 @@ def make_compact(
 
     `ladder_rows` are the run's own, one for each configuration of the network: what does not depend on the encoding is taken from
     there. Quality is measured on `test` (the test split); what must be chosen is chosen on the validation split. `integer` adds a
-    graph for integer kernels to every configuration.
+    graph for integer kernels to every configuration. With `first` the path of `auto` begins at the point that is best on the
+    validation split of those that it allows.
 
     Raises:
+        UnmeetableError: `first` allows no point.
         UsageError: an unknown codec or rounding, a path that does not fit.
         AccordionError: the exported network answers other than the network itself.
     """
     if rounding not in (None, NEAREST, COMPENSATED):
         raise UsageError(f"unknown rounding {rounding!r}: choose {NEAREST} or {COMPENSATED}")
     named = None if codec == AUTO or os.sep in codec or Path(codec).is_file() else scheme(codec)
-    work = _Work(run, network, dataset, pictures, progress)
+    if first is not None and codec != AUTO:
+        raise UsageError(f"only a path that is searched for can begin with a first answer of a given size: choose the codec {AUTO}")
+    work = _Work(run, network, dataset, pictures, integer, progress)
     _check_export(work)
     if named is not None:
         route = _plain_route(work, named.name, rounding)
     elif codec == AUTO:
-        route = _best_route(work, rounding)
+        route = _best_route(work, rounding, first, ladder_rows)
     else:
         route = read_route(Path(codec), work.order)
     encodings = work.encodings(route.scheme.name, route.rounding)
-    points = [Point(depth, by_group(vector)) for depth, vector in route.steps]
-    graphs = encode_graphs(work.prepared.graphs, points, encodings, work.prepared.pool)
-    chosen = {identity for identity, group in encodings.groups.items() if group.name.startswith("stage")}
-    whole: Graph | None = None
-    others: list[Graph] | None = None
-    if integer:
-        scales = activation_scales(work.joint, chosen, calibration_pictures(work.train), progress)
-        whole = for_integer_kernels(work.joint, work.joint, chosen, scales, work.prepared.pool)
-        others = [
-            for_integer_kernels(graph, work.prepared.graphs[point.depth], chosen, scales, work.prepared.pool)
-            for graph, point in zip(graphs, points, strict=True)
-        ]
+    graphs, others, whole = work.graphs(route)
     rows = _rows(work, route, encodings, whole, ladder_rows, test or dataset.test)
     return Compact(graphs, others, rows, _expected(work, route, encodings, whole))
 
@@ -176,29 +199,75 @@ def _rounding(work: _Work, codec: str) -> str:
     return best
 
 
-def _best_route(work: _Work, rounding: str | None) -> Route:
+def _best_route(work: _Work, rounding: str | None, first: FirstAnswer | None, ladder_rows: Sequence[dict[str, Any]]) -> Route:
     codec = "planes"
     chosen = scheme(codec)
     rounding = rounding or _rounding(work, codec)
     vectors = vectors_to_try(len(work.order.stages), len(chosen.blocks))
     lattice = work.lattice(codec, rounding, vectors)
     points = lattice.points(work.encodings(codec, rounding), work.prepared, work.order)
-    path = find_route(points, start_error=1 - 1 / len(work.dataset.classes))
+
+    def path_from(point: LatticePoint | None) -> list[LatticePoint]:
+        return find_route(points, start_error=1 - 1 / len(work.dataset.classes), first=point)
+
+    def route_along(path: Sequence[LatticePoint]) -> Route:
+        steps = [(point.depth, point.planes) for point in path]
+        return Route(chosen, rounding, fill(steps, work.order, len(chosen.blocks), codec))
+
+    begin = None
+    if first is not None:
+
+        def size(point: LatticePoint) -> int:
+            path = path_from(point)
+            route = route_along(path)
+            graphs, others, _ = work.graphs(route)
+            taken = first.size(graphs, others, _foreseen(work, route, path, lattice.samples, ladder_rows))
+            blocks = work.order.by_stage(point.depth)
+            work.progress(f"first answer with {sum(blocks)} blocks, error {point.error:.1%}: {format_bytes(taken)}")
+            return taken
+
+        begin = choose_first(points, size, first.limit)
+    path = path_from(begin)
     lattice.write_route(work.run / LATTICE_FILE, rounding, points, path, work.order)
     work.progress(f"path of {len(path)} configurations through {len(points)} measured points, in {work.run / LATTICE_FILE}")
-    steps = fill([(point.depth, point.planes) for point in path], work.order, len(chosen.blocks), codec)
-    return Route(chosen, rounding, steps)
+    return route_along(path)
+
+
+def _foreseen(
+    work: _Work, route: Route, path: Sequence[LatticePoint], samples: int, ladder_rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The ladder's configurations as far as they are known before the test split is: with the validation split's quality, and for
+    integer kernels the same times as for the others. For their sizes only.
+    """
+    rows = _bare_rows(work, route, ladder_rows)
+    for index, (row, point) in enumerate(zip(rows, path, strict=True)):
+        right = np.arange(samples) >= round(point.error * samples)
+        row["quality"] = quality_fields(right, dataset=work.dataset.name, split="test")
+        if work.integer:
+            times = {"latency_s": row["latency_s"]} if "latency_s" in row else {}
+            row["alternatives"] = [_alternative(index, row["quality"]) | times]
+    return rows
+
+
+def _bare_rows(work: _Work, route: Route, ladder_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What of the ladder's configurations does not have to be measured again."""
+    rows: list[dict[str, Any]] = []
+    for index, (depth, vector) in enumerate(route.steps):
+        row = {**ladder_rows[depth], "index": index}
+        row["precision"] = precision_name(route.scheme, vector, work.order.by_stage(depth))
+        rows.append(row)
+    return rows
+
+
+def _alternative(index: int, quality: dict[str, Any]) -> dict[str, Any]:
+    return {"kernels": INTEGER_KERNELS, "graph": f"{index:03d}i.onnx", "quality": quality}
 
 
 def _rows(
     work: _Work, route: Route, encodings: Encodings, whole: Graph | None, ladder_rows: Sequence[dict[str, Any]], test: Split
 ) -> list[dict[str, Any]]:
     """The ladder's configurations with their precision and their quality as measured."""
-    rows: list[dict[str, Any]] = []
-    for index, (depth, vector) in enumerate(route.steps):
-        row = {**ladder_rows[depth], "index": index}
-        row["precision"] = precision_name(route.scheme, vector, work.order.by_stage(depth))
-        rows.append(row)
+    rows = _bare_rows(work, route, ladder_rows)
     for vector in dict.fromkeys(vector for _, vector in route.steps):
         indices = [index for index, (_, one) in enumerate(route.steps) if one == vector]
         depths = sorted({route.steps[index][0] for index in indices})
@@ -212,7 +281,7 @@ def _rows(
                 if kernels == FLOAT_KERNELS:
                     rows[index]["quality"] = quality
                 else:
-                    rows[index]["alternatives"] = [{"kernels": kernels, "graph": f"{index:03d}i.onnx", "quality": quality}]
+                    rows[index]["alternatives"] = [_alternative(index, quality)]
     return rows
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from accordion.artifact.build import ConfigurationParts, build_version
+from accordion.artifact.build import ConfigurationParts, build_version, prefix_bytes
 from accordion.artifact.ladder import Ladder, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.elastic import ElasticNetwork, Order
-from accordion.errors import FormatError, StorageError, UsageError
+from accordion.errors import AccordionError, FormatError, StorageError, UsageError
 from accordion.packaging.check import check_answers, check_prefixes
-from accordion.packaging.compact import make_compact
+from accordion.packaging.compact import FirstAnswer, make_compact
+from accordion.packaging.graph import Graph
 from accordion.packaging.parts import Part, make_parts, parts_of
 from accordion.packaging.slim import slim
 from accordion.packaging.timing import time_both_kernels
@@ -30,6 +32,7 @@ __all__ = ["package", "package_network"]
 FLOAT32 = "float32"
 CHECKED_PICTURES = 4
 MOST_LADDER_BYTES = 64 * 2**20
+LATER = 64  # bytes that figures measured later may take more in the ladder than those that stand for them while a path is sought
 
 
 def package(
@@ -42,6 +45,7 @@ def package(
     rounding: str | None = None,
     integer: bool = False,
     latency: bool = True,
+    first_answer: int | None = None,
     family: str | None = None,
     created: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -56,9 +60,11 @@ def package(
     `codec` is `float32`, one of `accordion.packaging.schemes.SCHEMES`, `auto` (the best path through depth × precision, measured on
     the validation split and kept in `run`), or the path of a file that holds such a path. With any but float32, quality is measured
     anew. `rounding` is `nearest` or `compensated`; left out, the better one on the validation split. `integer` adds graphs for
-    integer kernels, and with `latency` both kinds are timed on this machine.
+    integer kernels, and with `latency` both kinds are timed on this machine. `first_answer` lets the path of `auto` begin with the
+    best point whose configuration takes at most so many bytes, as the ladder counts them: its own, the graph's and the weights'.
 
     Raises:
+        UnmeetableError: nothing answers with `first_answer` bytes.
         UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
         AccordionError: a configuration of the package answers other than the network.
         StorageError: the disk failed; `out` is as it was.
@@ -78,6 +84,8 @@ def package(
     if codec == FLOAT32:
         if integer or rounding is not None:
             raise UsageError("rounding and integer kernels are for the smaller codecs: choose another than float32")
+        if first_answer is not None:
+            raise UsageError("a first answer of a given size needs a path to be searched for: choose the codec auto")
         return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
     made = make_compact(
         run,
@@ -88,20 +96,35 @@ def package(
         codec=codec,
         rounding=rounding,
         integer=integer,
+        first=None if first_answer is None else FirstAnswer(first_answer, partial(_first_bytes, fields)),
         progress=progress,
     )
     parts = parts_of(made.graphs, {"i": made.integer} if made.integer else {})
     rows = time_both_kernels(parts, made.rows, pictures[:1].numpy(), progress) if integer and latency else made.rows
+
+    def check(layout: Layout, manifest: Manifest, ladder: Ladder) -> None:
+        if first_answer is not None and (taken := ladder.configurations[0].bytes) > first_answer:
+            raise AccordionError(
+                f"the first answer takes {taken} bytes, since the ladder's figures came out longer than was foreseen: allow as many"
+            )
+        check_answers(layout, manifest, ladder, made.expected, pictures.numpy())
+
     return _write(
         {**fields, "configurations": rows},
         [_for_build(part, compress=True) for part in parts],
-        lambda layout, manifest, ladder: check_answers(layout, manifest, ladder, made.expected, pictures.numpy()),
+        check,
         out,
         tag=tag,
         name=name,
         created=created,
         progress=progress,
     )
+
+
+def _first_bytes(fields: dict[str, Any], graphs: list[Graph], integer: list[Graph] | None, rows: list[dict[str, Any]]) -> int:
+    """The most that the first of these configurations would take."""
+    parts = parts_of(graphs, {"i": integer} if integer else {})
+    return prefix_bytes(slim({**fields, "configurations": rows}), [_for_build(part, compress=True) for part in parts])[0] + LATER
 
 
 def package_network(
