@@ -18,6 +18,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import FormatError, StorageError, UsageError
+from accordion.packaging.alternates import check_encoding, with_alternates
 from accordion.packaging.check import check_answers, check_prefixes
 from accordion.packaging.compact import make_compact
 from accordion.packaging.parts import Part, make_parts, parts_of
@@ -44,6 +45,7 @@ def package(
     latency: bool = True,
     family: str | None = None,
     created: str | None = None,
+    alternate: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Writes the trained and profiled network in `run` as version `tag` of the package directory `out`.
@@ -56,7 +58,8 @@ def package(
     `codec` is `float32`, one of `accordion.packaging.schemes.SCHEMES`, `auto` (the best path through depth × precision, measured on
     the validation split and kept in `run`), or the path of a file that holds such a path. With any but float32, quality is measured
     anew. `rounding` is `nearest` or `compensated`; left out, the better one on the validation split. `integer` adds graphs for
-    integer kernels, and with `latency` both kinds are timed on this machine.
+    integer kernels, and with `latency` both kinds are timed on this machine. `alternate` is the encoding (`nnc`) in which layers of
+    weights stand once more, after all others, where that is smaller.
 
     Raises:
         UsageError: no finished or no profiled run, an unknown codec, a directory that holds something else.
@@ -64,6 +67,8 @@ def package(
         StorageError: the disk failed; `out` is as it was.
     """
     _check_target(out)
+    if alternate is not None:
+        check_encoding(alternate)
     config, network, dataset = load_run(run)
     if config.explores:
         raise UsageError(
@@ -78,7 +83,9 @@ def package(
     if codec == FLOAT32:
         if integer or rounding is not None:
             raise UsageError("rounding and integer kernels are for the smaller codecs: choose another than float32")
-        return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
+        return package_network(
+            network, fields, pictures, out, tag=tag, name=name, created=created, alternate=alternate, progress=progress
+        )
     made = make_compact(
         run,
         network,
@@ -100,6 +107,7 @@ def package(
         tag=tag,
         name=name,
         created=created,
+        alternate=alternate,
         progress=progress,
     )
 
@@ -113,6 +121,7 @@ def package_network(
     tag: str = "latest",
     name: str | None = None,
     created: str | None = None,
+    alternate: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix."""
@@ -130,6 +139,7 @@ def package_network(
         tag=tag,
         name=name,
         created=created,
+        alternate=alternate,
         progress=progress,
     )
 
@@ -143,6 +153,7 @@ def _write(
     tag: str,
     name: str | None,
     created: str | None,
+    alternate: str | None,
     progress: Callable[[str], None],
 ) -> Manifest:
     """Builds the version beside `out`, checks it there, and moves it in."""
@@ -154,6 +165,8 @@ def _write(
         ladder = decode_ladder(manifest.layers[0], staged.read_blob(manifest.layers[0], limit=MOST_LADDER_BYTES))
         check(staged, manifest, ladder)
         progress(f"{len(ladder)} configurations answer from their prefixes as the network does")
+        if alternate is not None:
+            manifest = with_alternates(staged, tag, alternate, progress)
         _publish(staged, manifest, tag, out)
     return manifest
 
