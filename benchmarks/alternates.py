@@ -1,8 +1,8 @@
 """What alternates save, and what they cost: `python benchmarks/alternates.py COMPACT FLOATS [--deliveries] [-o RESULTS.json]`.
 
 COMPACT is a package with small encodings, taken as it is. FLOATS is a float32 package whose segments are encoded by the project's
-codecs first (each tensor for itself, rounded to nearest). Every layer of weights as it travels, raw or tar+zstd, stands against the
-same content as `nnc`. Decoding is counted in seconds of processor time.
+codecs first (each tensor for itself, rounded to nearest), and then once more with normally distributed numbers instead. Every layer
+of weights as it travels, raw or tar+zstd, stands against the same content as `nnc`. Decoding is counted in seconds of processor time.
 
 With `--deliveries`, COMPACT is fetched through a shaped link with and without alternates, in turns, and once with a decoder that
 fails. Needs nncodec.
@@ -67,6 +67,14 @@ def encoded(segment: bytes, precision: str) -> bytes:
         for plane, found in enumerate(encode_planes(by_name(precision), value), 1):
             for role, part in found.parts.items():
                 tensors[f"{name}.{plane}.{role}"] = part.array
+    return encode_segment(tensors)
+
+
+def made_up(segment: bytes, draw: np.random.Generator) -> bytes:
+    """A float32 segment with normally distributed numbers in the place of its own: no channel is zero, nothing was learnt."""
+    tensors = {}
+    for name, info in parse_header(segment, len(segment), "a segment").items():
+        tensors[name] = draw.standard_normal(info.shape).astype(np.float32)
     return encode_segment(tensors)
 
 
@@ -184,6 +192,11 @@ def main() -> None:
     for precision in PRECISIONS:
         found = [(path, encoded(segment, precision)) for path, segment in plain]
         rows.append(compare(f"{arguments.floats.name}, {precision}", found, may_compress=precision != "float32"))
+    draw = np.random.default_rng(0)
+    normal = [(path, made_up(segment, draw)) for path, segment in plain]
+    for precision in PRECISIONS[1:]:
+        found = [(path, encoded(segment, precision)) for path, segment in normal]
+        rows.append(compare(f"its shapes, normal numbers, {precision}", found, may_compress=True))
     deliveries = deliver(arguments.compact, arguments.rounds) if arguments.deliveries else None
     text = table(rows, deliveries)
     print(text)

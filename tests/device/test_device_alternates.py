@@ -18,6 +18,7 @@ from accordion.artifact.digest import sha256_digest
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.verify import verify_package
+from accordion.cli import main
 from accordion.device import Fetch, Link, Model, Observer, Request, decoding, fetch, upgrade, verify_model
 from accordion.device.alternates import route
 from accordion.endpoint import export
@@ -151,6 +152,16 @@ def test_without_the_library_all_comes_in_its_plain_form(scene: Scene, tmp_path:
 def test_an_unknown_encoding_is_wrong_usage(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no encoding"):
         fetch(f"{scene.url}/raw", tmp_path / "m", alternate="zip")
+
+
+def test_the_command_takes_them_and_says_what_it_does_not_know(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fetch", f"{scene.url}/raw", "-o", str(tmp_path / "m"), "--alternate", "zip"]) == 2
+    assert ENCODING in capsys.readouterr().err
+    assert main(["fetch", f"{scene.url}/raw", "-o", str(tmp_path / "m"), "--alternate", ENCODING, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes_received"] < 200_000
+    assert main(["verify", str(tmp_path / "m")]) == 0
 
 
 @pytest.mark.parametrize("behaviour", [*BEHAVIOURS, "good-once"])

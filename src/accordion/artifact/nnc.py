@@ -32,7 +32,7 @@ INSTALL = "pip install --no-deps nncodec==2.1.3"  # its own list of dependencies
 MAGIC = b"ACNNC001"
 PLAIN, BYTES, HALVES = 0, 1, 2
 UNARY = {BYTES: 1, HALVES: 10}  # flags before the exponential part of a number: what was smallest on the zoo's packages
-PIECE = 2**20  # numbers
+PIECE = 2**20  # numbers; even, so that no byte is divided
 # What one number can make the decoder read: 43 decisions by context of at most 8 bits each and 31 plain bits are 47 bytes.
 MOST_BYTES = 64
 PIECE_FLOOR = 1024  # bytes; the parameters that stand before the first number take less
@@ -104,16 +104,16 @@ def decode(content: bytes, size: int) -> bytes:
 def _decode_tensor(content: bytes, position: int, count: int, way: int, what: str) -> tuple[bytes, int]:
     """The bytes of a tensor of `count` bytes whose first piece begins at `position`, and where the last one ends."""
     left = count * (2 if way == HALVES else 1)
-    numbers = []
+    made = bytearray()
     while left:
         begin = position + 4
         position = begin + int.from_bytes(content[position:begin], "little")
         if not begin < position <= len(content):
             raise FormatError(f"{what} is cut off in a piece")
-        numbers.append(_decode_piece(content[begin:position], min(left, PIECE), UNARY[way]))
-        left -= len(numbers[-1])
-    joined = np.concatenate(numbers) if numbers else np.zeros(0, np.int32)
-    return _to_bytes(joined, way), position
+        numbers = _decode_piece(content[begin:position], min(left, PIECE), UNARY[way])
+        made += _to_bytes(numbers, way)
+        left -= len(numbers)
+    return bytes(made), position
 
 
 def _numbers(data: bytes, way: int) -> Ints:

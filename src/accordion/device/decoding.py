@@ -19,7 +19,10 @@ from accordion.errors import ContentError, DigestError, FormatError, UsageError
 __all__ = ["Decoder", "DecodingError", "known_encodings", "missing_library"]
 
 MOST_BYTES = 2**28  # of one segment: content and outcome are held in memory; larger ones come in their plain form
-MEMORY_FLOOR, MEMORY_TIMES = 2**30, 12  # of address space: the interpreter and what a piece needs; numbers, parts and their sum
+MEMORY_FLOOR, MEMORY_TIMES = (
+    2**30,
+    8,
+)  # bytes of address space: the interpreter and what a piece needs; content, parts and their sum
 START_S = 20.0  # until a decoder answers for the first time: a busy machine may take long to start Python
 LEAST_S, RATE = 2.0, 200_000  # seconds that a layer may take in any case, and bytes of segment a second
 CPU_S = 600  # processor time of all layers of a delivery together
