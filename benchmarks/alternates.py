@@ -2,7 +2,7 @@
 
 COMPACT is a package with small encodings, taken as it is. FLOATS is a float32 package whose segments are encoded by the project's
 codecs first (each tensor for itself, rounded to nearest), and then once more with normally distributed numbers instead. Every layer
-of weights as it travels, raw or tar+zstd, stands against the same content as `nnc`. Decoding is counted in seconds of processor time.
+of weights as it travels, raw or tar+zstd, stands against the same content as `nnc`. Decoding is counted in processor time.
 
 With `--deliveries`, COMPACT is fetched through a shaped link with and without alternates, in turns, and once with a decoder that
 fails. Needs nncodec.

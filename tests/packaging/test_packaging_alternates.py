@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from accordion.artifact import nnc
+from accordion.artifact import add_alternates, nnc
 from accordion.artifact.layout import Layout
 from accordion.artifact.verify import verify_package
 from accordion.cli import main
 from accordion.device import Observer, fetch, verify_model
 from accordion.errors import AccordionError, UsageError
-from accordion.packaging import alternates
+from accordion.packaging import alternates, package
 from accordion.packaging.alternates import check_encoding, with_alternates
 from chain import K, add_version  # type: ignore[import-not-found]
 from serving import serving
@@ -79,3 +79,22 @@ def test_the_zoo_s_compact_package_arrives_in_fewer_bytes_and_is_the_same(tmp_pa
     names = sorted(path.name for path in (tmp_path / "plain").glob("0*"))
     assert all((tmp_path / "plain" / name).read_bytes() == (tmp_path / "nnc" / name).read_bytes() for name in names)
     assert verify_model(tmp_path / "nnc") == []
+
+
+@needs_nncodec
+@pytest.mark.parametrize("codec", ["float32", "int8"])
+def test_a_package_with_alternates_is_the_package_and_more(
+    codec: str, profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(add_alternates, "ROW", -(10**6))  # this network is so small that no alternate pays
+    plain = package(profiled, tmp_path / "plain", codec=codec)
+    made = package(profiled, tmp_path / "both", codec=codec, alternate="nnc")
+    assert made.layers[: len(plain.layers)] == plain.layers
+    assert len(made.alternates) == sum("weight.v1" in layer.media_type for layer in plain.layers)
+    assert verify_package(tmp_path / "both") == []
+    there = {path.name for path in (tmp_path / "both" / "blobs" / "sha256").iterdir()}
+    assert there == {
+        one.removeprefix("sha256:") for one in (made.digest, made.config.digest, *(layer.digest for layer in made.layers))
+    }
+    again = package(profiled, tmp_path / "again", codec=codec, alternate="nnc", name="both")
+    assert again.raw == made.raw
