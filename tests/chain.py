@@ -56,7 +56,15 @@ def rung(k: int, macs_times: int = 1) -> dict[str, Any]:
 
 
 def add_version(
-    path: Path, tag: str, seed: int, shared: int = 0, *, family: str | None = None, padding: int = 0, macs_times: int = 1
+    path: Path,
+    tag: str,
+    seed: int,
+    shared: int = 0,
+    *,
+    family: str | None = None,
+    padding: int = 0,
+    macs_times: int = 1,
+    compress: bool = False,
 ) -> None:
     """A version whose first `shared` segments are those of seed 0; as one form of a family it may have more bytes or more work."""
     made = [*weights(0)[:shared], *weights(seed)[shared:]]
@@ -76,6 +84,7 @@ def add_version(
             **({} if family is None else {"family": family}),
         },
         configurations=[
-            ConfigurationParts(f"{k:03}.onnx", graph_bytes(k, segments), {f"{k:03}.safetensors": segments[k]}) for k in range(K)
+            ConfigurationParts(f"{k:03}.onnx", graph_bytes(k, segments), {f"{k:03}.safetensors": segments[k]}, compress=compress)
+            for k in range(K)
         ],
     )

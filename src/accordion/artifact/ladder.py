@@ -189,7 +189,7 @@ class Ladder:
         return cls(task, order, inputs, outputs, configurations, fields.rest())
 
     def check_against(self, manifest: Manifest) -> None:
-        """FormatError unless every n(k) and every byte count is what the manifest's layers say."""
+        """FormatError unless every n(k) and byte count is what the manifest's layers say and no alternate is needed."""
         for configuration in self.configurations:
             if configuration.layers > len(manifest.layers):
                 raise FormatError(
@@ -201,6 +201,8 @@ class Ladder:
                     f"configuration {configuration.index} says {configuration.bytes} bytes, "
                     f"its {configuration.layers} layers have {actual}"
                 )
+        if needed := [index for index in manifest.alternates if index < self.configurations[-1].layers]:
+            raise FormatError(f"layer {needed[0]} is an alternate, but stands before the end of what the configurations need")
 
 
 def _check_nested(configurations: Sequence[Configuration]) -> None:

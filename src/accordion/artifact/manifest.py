@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from accordion.artifact.alternates import Alternate, is_alternate, read_alternates
 from accordion.artifact.digest import check_digest, sha256_digest
 from accordion.artifact.paths import check_path, check_unique
 from accordion.artifact.strict_json import parse_object
@@ -107,6 +108,11 @@ class Manifest:
             ends.append(ends[-1] + layer.size)
         return tuple(ends)
 
+    @cached_property
+    def alternates(self) -> Mapping[int, Alternate]:
+        """The layers that stand for others, by index."""
+        return read_alternates(self.layers)
+
     @property
     def size(self) -> int:
         """Bytes of the manifest itself."""
@@ -152,11 +158,12 @@ class Manifest:
         for index, layer in enumerate(layers):
             if index and layer.media_type in (LADDER_JSON, LADDER_JSON_ZSTD):
                 raise FormatError(f"layer {index} is a second ladder")
-            if layer.media_type not in LAYER_TYPES:
+            if layer.media_type not in LAYER_TYPES and not is_alternate(layer.media_type):
                 raise FormatError(f"layer {index} has the unknown media type {layer.media_type!r}")
             if layer.media_type in (WEIGHT_RAW, DOC_RAW) or layer.path is not None:
                 paths.append(check_path(layer.path, f"layer {index}"))
         check_unique(paths)
+        read_alternates(layers)
         annotations = data.get("annotations") or {}
         if not isinstance(annotations, dict) or not all(isinstance(v, str) for v in annotations.values()):
             raise FormatError("the manifest has annotations that are not texts")

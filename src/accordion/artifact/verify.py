@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accordion.artifact.archive import diff_id_of, unpack, unpacked_limit
 from accordion.artifact.bounds import Declared
-from accordion.artifact.digest import file_digest
+from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.layout import Layout
@@ -37,6 +37,7 @@ class Contents:
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
+        self.files: dict[str, list[tuple[str, str, int]]] = {}  # of weights: path, digest and size of each, by their layer's digest
         self.weights = Weights()
         self.graphs: dict[str, bytes] = {}
 
@@ -48,6 +49,7 @@ class Contents:
             with path.open("rb") as stream:
                 tensors = check_segment(stream, layer.size, what)
             self.weights.files[str(layer.path)] = SegmentFile.at(path, tensors)
+            self.files[layer.digest] = [(str(layer.path), layer.digest, layer.size)]
         if layer.path is not None:
             self._take(layer.path, layer.size)
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
@@ -55,6 +57,7 @@ class Contents:
                 for name, data in unpack(stream, limit=unpacked_limit(layer.size), what=what):
                     self._take(name, len(data))
                     if layer.media_type == WEIGHT_TAR_ZSTD:
+                        self.files.setdefault(layer.digest, []).append((name, sha256_digest(data), len(data)))
                         self.weights.files[name] = SegmentFile(len(data), _member(path, layer.size, name))
                         tensors = check_segment_bytes(data, f"{what}: {name!r}")
                         self.weights.files[name] = replace(self.weights.files[name], floats=finite_of(tensors))
@@ -125,7 +128,12 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
     contents = Contents()
     problems: list[str] = []
     waiting = list(ladder.configurations)
+    again: set[str] = set()
     for index, layer in enumerate(manifest.layers):
+        if index >= ladder.configurations[-1].layers and layer.digest in again:
+            continue  # graphs between the alternates, a second time
+        if layer.media_type == GRAPHS_TAR_ZSTD:
+            again.add(layer.digest)
         try:
             contents.add(index, layer, layout.blob_path(layer.digest))
         except ContentError as error:
@@ -137,6 +145,9 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
                     contents.check_graph(graph, configuration.declared)
                 except ContentError as error:
                     problems.append(f"configuration {configuration.index}: {error}")
+    for index, alternate in manifest.alternates.items():
+        if contents.files.get(alternate.of) != [(alternate.path, alternate.digest, alternate.size)]:
+            problems.append(f"layer {index}: the layer that it stands for is not the file which it says")
     try:
         check_unique(list(contents.sizes))
     except ContentError as error:

@@ -40,6 +40,11 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--input", action="append", default=[], metavar="FILE", help="run each configuration on this as soon as it is whole"
     )
+    group.add_argument(
+        "--alternate",
+        metavar="ENCODING",
+        help="take layers in this smaller encoding where the package has it: nnc, for which nncodec must be installed",
+    )
     add_trust(parser)
     group.add_argument("--timeline", type=Path, metavar="FILE", help="write what happened when, for `accordion picture timeline`")
 
@@ -54,7 +59,14 @@ def deliver(arguments: argparse.Namespace, context: Context, start: Callable[...
         raise UsageError(f"there is no folder {target.parent} for the timeline")
     link = _shaped(arguments)
     observer = Observer(ready=watcher.ready, say=context.console.progress)
-    delivery = start(link=link, believed=link_from(arguments), observer=observer, started=context.started, trust=trust)
+    delivery = start(
+        link=link,
+        believed=link_from(arguments),
+        observer=observer,
+        started=context.started,
+        trust=trust,
+        alternate=arguments.alternate,
+    )
     watcher.finish()
     value = delivery.to_json()
     if target is not None:

@@ -49,6 +49,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--integer", action="store_true", help="add graphs for integer kernels, measured like the others")
     parser.add_argument("--no-latency", dest="latency", action="store_false", help="do not time float against integer kernels")
     parser.add_argument(
+        "--alternate",
+        choices=["nnc"],
+        help="add layers in this smaller encoding too, for devices that ask for them: nnc, for which nncodec must be installed",
+    )
+    parser.add_argument(
         "--created", metavar="TIME", help="an RFC 3339 time to state in the package (none: the same run, the same bytes)"
     )
     return parser
@@ -72,6 +77,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         latency=arguments.latency,
         first_answer=arguments.first_answer,
         created=arguments.created,
+        alternate=arguments.alternate,
         progress=context.console.progress,
     )
     size = manifest.offsets[-1]

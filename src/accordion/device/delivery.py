@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
+from accordion.device.alternates import Alternates
+from accordion.device.decoding import missing_library
 from accordion.device.folder import Folder
 from accordion.device.job import Delivery, Goal, Job, Observer
 from accordion.device.layers import StaleError
@@ -59,14 +61,22 @@ class _Delivering:
         self.pace = Pace(estimate_errors)
         self.receiver = Receiver(job, observer, self.pace)
         self.folder = Folder(job, observer.say, self._tell)
+        self.alternates: Alternates | None = None
         self.ready: list[tuple[int, float]] = []
         self.met = True
 
     async def work(self) -> Delivery:
+        if self.job.alternate is not None:
+            if (install := missing_library(self.job.alternate)) is None:
+                self.alternates = Alternates(self.job.alternate, self._left)
+            else:
+                self.observer.say(f"all comes in its plain form: {self.job.alternate} needs `{install}`")
         imports = asyncio.create_task(asyncio.to_thread(_import_ahead))
         try:
             return await self._work()
         finally:
+            if self.alternates is not None:
+                self.alternates.close()
             await imports
 
     async def _work(self) -> Delivery:
@@ -181,7 +191,8 @@ class _Delivering:
             manifest = self.folder.running.manifest
             signatures = await self._signatures(client, manifest.digest)
         else:
-            if self.folder.running is None and plan.ranges and not (self.job.root / INCOMING).exists():
+            fresh = self.folder.running is None and not (self.job.root / INCOMING).exists()
+            if fresh and plan.ranges and self.alternates is None:
                 self.receiver.early = (
                     plan.ranges[0],
                     asyncio.create_task(self.receiver.stream(client, plan.manifest, *plan.ranges[0])),
@@ -292,16 +303,42 @@ class _Delivering:
         return k is not None and not_worse(ladder.configurations[k].quality, now)
 
     async def _receive(self, client: RegistryClient, store: Store, goal: Goal) -> None:
+        if self.alternates is not None:
+            try:
+                await self._try(client, store, goal, self.alternates)
+                return
+            except (DigestError, TransferError) as error:
+                if isinstance(error, TransferError) and error.status != 404:  # 404: it may hold the plain layers alone
+                    raise
+                self.observer.say(f"{error}; what is missing comes in its plain form")
+                self.alternates.discard(store)
+                self.alternates = None
+        await self._try(client, store, goal, None)
+
+    async def _try(self, client: RegistryClient, store: Store, goal: Goal, alternates: Alternates | None) -> None:
+        """Brings what the goal lacks, going on where it broke off. DigestError where that has to go on without alternates."""
         if not store.missing(1):
             self._check_goal(store, goal)
+        sizes = {layer.digest: layer.size for layer in store.manifest.layers}
 
         async def place(batch: Batch) -> None:
+            broken = None
+            if alternates is not None:
+                batch, broken = await alternates.decode(store, batch)
             await self.folder.take(batch, lambda: self._check_goal(store, goal))
+            for index, _ in batch:
+                if (one := store.manifest.alternates.get(index)) is not None:
+                    self.receiver.came[one.of] += sizes[one.of]
+            if broken is not None:
+                raise broken
 
         for attempt in range(TRIES):
             before = self.receiver.received
+            wanted = store.missing(goal.layers)
             try:
-                await self.receiver.layers(client, store, store.missing(goal.layers), place)
+                await self.receiver.layers(client, store, wanted if alternates is None else alternates.route(store, wanted), place)
+                if alternates is not None and store.missing(goal.layers):
+                    raise TimeoutError  # the deadline passed while something was decoded
                 return
             except TransferError as error:
                 useless = self.receiver.received == before and not isinstance(error, StaleError)

@@ -36,13 +36,15 @@ def fetch(
     credentials: Credentials | None = None,
     started: float | None = None,
     trust: Trust | None = None,
+    alternate: str | None = None,
 ) -> Delivery:
     """Fetches what `request` allows of `source` (URL/NAME[:TAG]) into the folder `model`; goes on where an earlier fetch stopped.
 
     A folder that holds another version keeps it until the new one is whole. `link` shapes the transfer; `believed` is what is
     known of the link beforehand, for a request that says nothing of it; `started` is the `time.monotonic()` from which the
     deadline counts (now, if left out). When the deadline leaves time for more than was planned, more follows. `trust` is what this
-    device trusts; left out, what it is configured to.
+    device trusts; left out, what it is configured to. With `alternate`, layers come in that smaller encoding (`nnc`) where there is
+    one and what decodes it is installed; whatever goes wrong with that, they come as they are.
 
     Raises:
         UsageError: a bad address, an unknown name, a folder that holds something else.
@@ -51,7 +53,7 @@ def fetch(
         TransferError: the other side can't be reached or broke off; what arrived is kept.
         StorageError: the disk failed.
     """
-    job = _fetch_job(source, model, request, link, believed, credentials, started, trust)
+    job = _fetch_job(source, model, request, link, believed, credentials, started, trust, alternate)
     return asyncio.run(deliver(job, observer or Observer()))
 
 
@@ -66,12 +68,13 @@ def upgrade(
     credentials: Credentials | None = None,
     started: float | None = None,
     trust: Trust | None = None,
+    alternate: str | None = None,
 ) -> Delivery:
     """Fetches only what `model` lacks for configuration `to`, or for the best that `request` allows.
 
     With `request.reference`, to that version: the folder is the old one until the new one is whole. Errors as of `fetch`.
     """
-    job = _upgrade_job(model, request, to, link, believed, credentials, started, trust)
+    job = _upgrade_job(model, request, to, link, believed, credentials, started, trust, alternate)
     return asyncio.run(deliver(job, observer or Observer()))
 
 
@@ -96,8 +99,9 @@ class Fetch:
         believed: LinkModel | None = None,
         credentials: Credentials | None = None,
         trust: Trust | None = None,
+        alternate: str | None = None,
     ) -> None:
-        self._job = _fetch_job(source, model, request, link, believed, credentials, None, trust)
+        self._job = _fetch_job(source, model, request, link, believed, credentials, None, trust, alternate)
         self._queue: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
         self._task: asyncio.Task[Delivery] | None = None
 
@@ -112,10 +116,11 @@ class Fetch:
         believed: LinkModel | None = None,
         credentials: Credentials | None = None,
         trust: Trust | None = None,
+        alternate: str | None = None,
     ) -> Self:
         """As `upgrade`, step by step."""
         made = cls.__new__(cls)
-        made._job = _upgrade_job(model, request, to, link, believed, credentials, None, trust)
+        made._job = _upgrade_job(model, request, to, link, believed, credentials, None, trust, alternate)
         made._queue = asyncio.Queue()
         made._task = None
         return made
@@ -156,11 +161,12 @@ def _fetch_job(
     credentials: Credentials | None,
     started: float | None,
     trust: Trust | None,
+    alternate: str | None,
 ) -> Job:
     target = parse_reference(source)
     if request.reference is not None and target.reference is not None:
         raise UsageError(f"{source} names a version already: leave the other one out")
-    return _job(Path(model), target, request, None, link, believed, credentials, started, trust)
+    return _job(Path(model), target, request, None, link, believed, credentials, started, trust, alternate)
 
 
 def _upgrade_job(
@@ -172,6 +178,7 @@ def _upgrade_job(
     credentials: Credentials | None,
     started: float | None,
     trust: Trust | None,
+    alternate: str | None,
 ) -> Job:
     if to is not None and any(
         limit is not None for limit in (request.min_quality, request.max_bytes, request.max_macs, request.max_energy_j)
@@ -184,7 +191,7 @@ def _upgrade_job(
     reference = None if request.reference is not None else state.manifest
     target = parse_reference(f"{state.url}/{state.name}")
     source = Reference(target.base, target.name, reference)
-    return _job(Path(model), source, request, to, link, believed, credentials, started, trust)
+    return _job(Path(model), source, request, to, link, believed, credentials, started, trust, alternate)
 
 
 def _job(
@@ -197,6 +204,7 @@ def _job(
     credentials: Credentials | None,
     started: float | None,
     trust: Trust | None,
+    alternate: str | None,
 ) -> Job:
     return Job(
         root=model,
@@ -208,4 +216,5 @@ def _job(
         credentials=credentials or Credentials.from_environment(),
         started=time.monotonic() if started is None else started,
         trust=trust or Trust.configured(),
+        alternate=alternate,
     )

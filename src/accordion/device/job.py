@@ -74,7 +74,8 @@ class Job:
     """What is to be delivered. `to` names the configuration instead of the request's limits.
 
     `link` shapes the transfer; `believed` is what the caller knows of the link beforehand, where the request itself says nothing of
-    it. `started` is the `time.monotonic()` from which the deadline counts. What `trust` does not admit is not installed.
+    it. `started` is the `time.monotonic()` from which the deadline counts. What `trust` does not admit is not installed. Layers
+    come as their `alternate` of this encoding where there is one, it is smaller, and what decodes it is installed.
     """
 
     root: Path
@@ -86,6 +87,7 @@ class Job:
     credentials: Credentials | None = None
     started: float = field(default_factory=time.monotonic)
     trust: Trust | None = None
+    alternate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

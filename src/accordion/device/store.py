@@ -22,6 +22,7 @@ from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
 from accordion.artifact.manifest import (
     DOC_RAW,
+    FILEPATH,
     LADDER_JSON,
     LADDER_PATH,
     MANIFEST_LIMIT,
@@ -168,7 +169,9 @@ class Store:
         have = {entry.layer for entry in self.state.files.values()}
         if self.provable:
             have -= {
-                one.digest for one in self.manifest.layers if _is_packed(one) and packed_path(one.digest) not in self.state.files
+                one.digest
+                for one in self.manifest.layers
+                if _is_packed(one) and packed_path(one.digest) not in self.state.files and not self._came_otherwise(one)
             }
         return [index for index in range(count) if self.manifest.layers[index].digest not in have]
 
@@ -185,7 +188,9 @@ class Store:
     def _prove(self, layer: Descriptor) -> None:
         found = {path: entry for path, entry in self.state.files.items() if entry.layer == layer.digest}
         plain = FileEntry(layer.size, layer.digest, layer.digest)
-        if not _is_packed(layer):
+        if self._came_otherwise(layer):
+            sound = True
+        elif not _is_packed(layer):
             sound = str(layer.path) in found and all(entry == plain for entry in found.values())
         else:
             source = packed_path(layer.digest)
@@ -201,6 +206,12 @@ class Store:
             sound = found == promised
         if not sound:
             raise DigestError(f"{self.root}: {', '.join(found) or layer.path} is not what was signed; the next fetch repairs it")
+
+    def _came_otherwise(self, layer: Descriptor) -> bool:
+        """Whether what is here of a layer is the one file that the manifest itself says an alternate of it becomes."""
+        others = [one for one in self.manifest.alternates.values() if one.of == layer.digest]
+        stated = {one.path: FileEntry(one.size, one.digest, one.of) for one in others}
+        return bool(stated) and {path: one for path, one in self.state.files.items() if one.layer == layer.digest} == stated
 
     def proof(self) -> Proof | None:
         """What is kept to vouch for the manifest; None where there is nothing. FormatError if it is broken."""
@@ -284,15 +295,20 @@ class Store:
 
     def add(self, index: int, source: Path) -> None:
         """Puts the verified layer at `source` in its place; `save` makes that last, and until then `source` stays if it is not
-        the file itself.
+        the file itself. Of an alternate, `source` is the file that was made of it.
 
         FormatError, before anything is touched, if its content breaks a rule or would lie where another layer's does.
         """
-        layer = self.manifest.layers[index]
+        layer, alternate = self.manifest.layers[index], self.manifest.alternates.get(index)
+        if alternate is not None:
+            layer = Descriptor(WEIGHT_RAW, alternate.digest, alternate.size, {FILEPATH: alternate.path})
+        digest = layer.digest if alternate is None else alternate.of
         found = layer_files(source, layer, f"layer {index}")
-        others = [path for path, entry in self.state.files.items() if entry.layer != layer.digest]
+        others = [path for path, entry in self.state.files.items() if entry.layer != digest]
         check_unique([*others, *found])
         files = place_layer(source, layer, self.root, found)
+        if alternate is not None:
+            files = {path: replace(entry, layer=digest) for path, entry in files.items()}
         if self.provable and _is_packed(layer):
             files |= keep_packed(source, layer, self.root)
         self.state = replace(self.state, files={**self.state.files, **files})
@@ -315,8 +331,9 @@ class Store:
 
     def withdraw(self, index: int) -> None:
         """Takes a layer that was added, and not saved yet, out of its place again."""
-        layer = self.manifest.layers[index]
-        going = [path for path, entry in self.state.files.items() if entry.layer == layer.digest]
+        layer, alternate = self.manifest.layers[index], self.manifest.alternates.get(index)
+        digest = layer.digest if alternate is None else alternate.of
+        going = [path for path, entry in self.state.files.items() if entry.layer == digest]
         self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if p not in going})
         for path in going:
             _delete(self.root, self.root / path)

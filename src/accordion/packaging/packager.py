@@ -19,6 +19,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import AccordionError, FormatError, StorageError, UsageError
+from accordion.packaging.alternates import check_encoding, with_alternates
 from accordion.packaging.check import check_answers, check_prefixes
 from accordion.packaging.compact import FirstAnswer, make_compact
 from accordion.packaging.graph import Graph
@@ -48,6 +49,7 @@ def package(
     first_answer: int | None = None,
     family: str | None = None,
     created: str | None = None,
+    alternate: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Writes the trained and profiled network in `run` as version `tag` of the package directory `out`.
@@ -62,6 +64,7 @@ def package(
     anew. `rounding` is `nearest` or `compensated`; left out, the better one on the validation split. `integer` adds graphs for
     integer kernels, and with `latency` both kinds are timed on this machine. `first_answer` lets the path of `auto` begin with the
     best point whose configuration takes at most so many bytes, as the ladder counts them: its own, the graph's and the weights'.
+    `alternate` is the encoding (`nnc`) in which layers of weights stand once more, after all others, where that is smaller.
 
     Raises:
         UnmeetableError: nothing answers with `first_answer` bytes.
@@ -70,6 +73,8 @@ def package(
         StorageError: the disk failed; `out` is as it was.
     """
     _check_target(out)
+    if alternate is not None:
+        check_encoding(alternate)
     config, network, dataset = load_run(run)
     if config.explores:
         raise UsageError(
@@ -86,7 +91,9 @@ def package(
             raise UsageError("rounding and integer kernels are for the smaller codecs: choose another than float32")
         if first_answer is not None:
             raise UsageError("a first answer of a given size needs a path to be searched for: choose the codec auto")
-        return package_network(network, fields, pictures, out, tag=tag, name=name, created=created, progress=progress)
+        return package_network(
+            network, fields, pictures, out, tag=tag, name=name, created=created, alternate=alternate, progress=progress
+        )
     made = make_compact(
         run,
         network,
@@ -117,6 +124,7 @@ def package(
         tag=tag,
         name=name,
         created=created,
+        alternate=alternate,
         progress=progress,
     )
 
@@ -136,6 +144,7 @@ def package_network(
     tag: str = "latest",
     name: str | None = None,
     created: str | None = None,
+    alternate: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix."""
@@ -153,6 +162,7 @@ def package_network(
         tag=tag,
         name=name,
         created=created,
+        alternate=alternate,
         progress=progress,
     )
 
@@ -166,6 +176,7 @@ def _write(
     tag: str,
     name: str | None,
     created: str | None,
+    alternate: str | None,
     progress: Callable[[str], None],
 ) -> Manifest:
     """Builds the version beside `out`, checks it there, and moves it in."""
@@ -177,6 +188,8 @@ def _write(
         ladder = decode_ladder(manifest.layers[0], staged.read_blob(manifest.layers[0], limit=MOST_LADDER_BYTES))
         check(staged, manifest, ladder)
         progress(f"{len(ladder)} configurations answer from their prefixes as the network does")
+        if alternate is not None:
+            manifest = with_alternates(staged, tag, alternate, progress)
         _publish(staged, manifest, tag, out)
     return manifest
 
