@@ -247,7 +247,7 @@ class Store:
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
         files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
-        seen = Weights(files, self._seen.checked, self._seen.inferred)
+        seen = Weights(files, self._seen.checked, self._seen.remembered)
         for graph in rung.graphs:
             check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), seen, graph, rung.declared)
 
