@@ -159,6 +159,12 @@ class Store:
             self._ladder = (signature or (), ladder)
         return self._ladder[1]
 
+    def remember(self, other: Store) -> Store:
+        """Of the same version, what `other` has seen of its graphs need not be looked at again. Returns this one."""
+        if other.manifest.digest == self.manifest.digest:
+            self._seen = other._seen
+        return self
+
     def has(self, layer: Descriptor) -> bool:
         """Whether the files of a layer were put here."""
         return any(entry.layer == layer.digest for entry in self.state.files.values())
