@@ -9,6 +9,7 @@ handshake, which the kernel has done at once. What is on its way lies in the ker
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -80,10 +81,10 @@ def down(server: socket.socket, client: socket.socket, bucket: Bucket) -> None:
 
 
 @contextmanager
-def paced(url: str, rate_bps: float, rtt_s: float) -> Iterator[str]:
-    """Where the server at `url` answers through such a link (rate 0: without limit)."""
-    port = urlsplit(url).port
-    process = subprocess.Popen([sys.executable, __file__, str(port), str(rate_bps), str(rtt_s)], stdout=subprocess.PIPE, text=True)
+def paced(url: str, rate_bps: float, rtt_s: float, *, nice: int = 0) -> Iterator[str]:
+    """Where the server at `url` answers through such a link (rate 0: without limit), in a process of that priority."""
+    command = [sys.executable, __file__, str(urlsplit(url).port), str(rate_bps), str(rtt_s), str(nice)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -95,4 +96,5 @@ def paced(url: str, rate_bps: float, rtt_s: float) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    os.nice(int(sys.argv[4]))
     serve(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
