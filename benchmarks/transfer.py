@@ -6,6 +6,7 @@ package's stream, through the same link into one file and checks nothing. Both r
 before.
 
 Aimed at: seconds <= 1.05 x bytes / rate + two round trips after the connection's own. `--packages` measures trained packages too.
+Rows for the same package and rate in the file of `-o` are replaced, others stay.
 """
 
 from __future__ import annotations
@@ -60,15 +61,12 @@ def main() -> None:
                     with paced(endpoint.url, rate, arguments.rtt) as url:
                         rows.append(cell(package, url, rate, arguments.rtt, arguments.repeat, folder))
                         print(line(rows[-1]), file=sys.stderr, flush=True)
-    value = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": round(os.getloadavg()[0], 1),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
-        "rtt_s": arguments.rtt,
-        "rows": rows,
-    }
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(value, indent=1) + "\n")
+        kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+        again = {(row["package"], row["rate_bps"]) for row in rows}
+        whole = [row for row in kept if (row["package"], row["rate_bps"]) not in again] + rows
+        whole.sort(key=lambda row: (row["package"].startswith("drawn"), row["bytes"], row["rate_bps"]))
+        arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
     print(HEAD, *map(line, rows), sep="\n")
 
 
@@ -99,6 +97,7 @@ def cell(package: Path, url: str, rate: float, rtt_s: float, repeat: int, folder
         "configurations": len(ladder),
         "bytes": received,
         "rate_bps": rate,
+        "rtt_s": rtt_s,
         "link_s": received * 8 / rate,
         "allowed_s": allowed,
         "held": statistics.median(fetched) <= allowed,
@@ -107,6 +106,9 @@ def cell(package: Path, url: str, rate: float, rtt_s: float, repeat: int, folder
         "fetch_s": fetched,
         "plain_s": plain,
         "fetch_processor_s": statistics.median(used),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": round(os.getloadavg()[0], 1),
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
     }
 
 

@@ -2,8 +2,8 @@
 
 A device process answers without a pause in one thread, one input at a time. Step by step every configuration of the package
 arrives over a paced link (`paced.py`), in the same process (`upgrade`) or in another one (`accordion upgrade`), and takes over: by
-`advance`, which makes its session beside the answers, or by `refresh`, where the next answer makes it. Link and endpoint run at the
-lowest priority, since they stand for other machines. Each step has four windows:
+`advance`, which makes its session beside the answers, or (once, to compare) by `refresh`, where the next answer makes it. Link and
+endpoint run at the lowest priority, since they stand for other machines. Each step has four windows:
 
 - steady: nothing else happens;
 - transfer: from the beginning of the upgrade to its end;
@@ -211,18 +211,18 @@ def main() -> None:
     parser.add_argument("packages", type=Path, nargs="+")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of one inference (1)")
     parser.add_argument("--transfer", nargs="+", choices=("same", "other"), default=["same", "other"], help="which process fetches")
-    parser.add_argument("--how", nargs="+", choices=("advance", "refresh"), default=["advance"])
     parser.add_argument("--rate", type=float, default=RATE_BPS, help="bits a second (20e6)")
     parser.add_argument("--repeat", type=int, default=1, help="processes of each kind")
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
     results = []
     for package in arguments.packages:
-        for threads in arguments.threads:
-            for how in arguments.how:
-                for transfer in arguments.transfer:
-                    results.append(way(package, arguments, threads, transfer, how))
-                    print(line(results[-1]), file=sys.stderr, flush=True)
+        with ExitStack() as stack:
+            place = Place(package, arguments.rate, stack)
+            kinds = [(threads, transfer, "advance") for threads in arguments.threads for transfer in arguments.transfer]
+            for kind in (*kinds, (arguments.threads[0], arguments.transfer[0], "refresh")):
+                results.append(place.way(*kind, arguments.repeat))
+                print(line(results[-1]), file=sys.stderr, flush=True)
     value = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 1),
@@ -236,29 +236,37 @@ def main() -> None:
     print(HEAD, *map(line, results), sep="\n")
 
 
-def way(package: Path, arguments: argparse.Namespace, threads: int, transfer: str, how: str) -> dict[str, Any]:
-    """One package, upgraded in one way by `--repeat` processes."""
-    from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
-    from accordion.artifact.layout import Layout
+class Place:
+    """One package behind a paced link."""
 
-    layout = Layout.open(package)
-    manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
-    with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    def __init__(self, package: Path, rate_bps: float, stack: ExitStack) -> None:
+        from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
+        from accordion.artifact.layout import Layout
+
+        layout = Layout.open(package)
+        self.name, self.manifest = package.resolve().name, layout.manifest()
+        layer = self.manifest.layers[0]
+        self.ladder = decode_ladder(layer, layout.read_blob(layer, limit=LADDER_LIMIT))
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         endpoint = stack.enter_context(accordion(str(package)))
         for pid in endpoint.processes():  # it stands for another machine: it must not take the device's processors
             for task in Path(f"/proc/{pid}/task").iterdir():
                 os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
-        url = f"{stack.enter_context(paced(endpoint.url, arguments.rate, RTT_S, nice=19))}/{package.name}"
+        self.url = f"{stack.enter_context(paced(endpoint.url, rate_bps, RTT_S, nice=19))}/{self.name}"
+        self.alone: list[int] = []
+
+    def way(self, threads: int, transfer: str, how: str, repeat: int) -> dict[str, Any]:
+        """Upgrades in one way by `repeat` processes."""
         found = []
-        for round_ in range(arguments.repeat):
-            command = [sys.executable, __file__, "--device", url, str(place / f"m{round_}"), str(threads), transfer, how]
-            command.append(str(ladder.configurations[0].bytes + 2**12))
+        for round_ in range(repeat):
+            target = self.folder / f"{threads}-{transfer}-{how}-{round_}"
+            command = [sys.executable, __file__, "--device", self.url, str(target), str(threads), transfer, how]
+            command.append(str(self.ladder.configurations[0].bytes + 2**12))
             found.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
-        alone = [measured(place / "m0", [k])[0] for k in range(len(ladder))]
-    kind = {"package": package.name, "manifest": manifest.digest, "threads": threads, "transfer": transfer, "how": how}
-    return {**kind, **summed_up(found), "memory": memory(found, alone)}
+            if not self.alone:
+                self.alone = [measured(target, [k])[0] for k in range(len(self.ladder))]
+        kind = {"package": self.name, "manifest": self.manifest.digest, "threads": threads, "transfer": transfer, "how": how}
+        return {**kind, **summed_up(found), "memory": memory(found, self.alone)}
 
 
 HEAD = "p99 of answers, in steady p99s (without waits for a processor); memory against the running configuration and the next"
