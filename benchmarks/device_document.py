@@ -40,8 +40,8 @@ def _transfer() -> str:
             f"{row['rate_bps'] / 1e6:g}",
             _seconds(row["link_s"]),
             _seconds(statistics.median(row["fetch_s"])),
-            _share(row["beyond_link"]),
-            _share(row["plain_beyond_link"]),
+            _beyond(row["beyond_link"], row["link_s"]),
+            _beyond(row["plain_beyond_link"], row["link_s"]),
             "held" if row["held"] else "missed",
         )
         for row in rows
@@ -116,9 +116,10 @@ def draw() -> None:
 
     rows = _read("transfer")
     names = sorted({row["package"] for row in rows}, key=lambda name: next(r["bytes"] for r in rows if r["package"] == name))
-    figure = new_figure(1.9 * len(names) + 0.6, 2.6)
+    figure = new_figure(1.7 * len(names) + 0.6, 2.6)
+    first = None
     for index, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), index + 1)
+        axes = first = figure.add_subplot(1, len(names), index + 1, sharey=first)
         mine = [row for row in rows if row["package"] == name]
         rates = [row["rate_bps"] / 1e6 for row in mine]
         axes.plot(rates, [row["allowed_s"] for row in mine], color=GREY, linestyle="--", label="target")
@@ -129,10 +130,15 @@ def draw() -> None:
             axes.errorbar(rates, middle, spread, color=colour, marker=mark, markersize=4, linewidth=1, label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_title(f"{name}, {mine[0]['bytes'] / 1e6:.3g} MB", fontsize=8)
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_title(f"{name}\n{mine[0]['bytes'] / 1e6:.3g} MB", fontsize=8)
         axes.set_xlabel("Mbit/s")
         plain(axes)
-        if not index:
+        if index:
+            axes.tick_params(labelleft=False)
+        else:
             axes.set_ylabel("seconds")
             axes.legend(frameon=False, fontsize=7)
     save(figure, PICTURE)
@@ -147,8 +153,10 @@ def _seconds(value: float) -> str:
     return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
-def _share(value: dict[str, float]) -> str:
-    return f"{value['median']:+.1%} ({value['least']:+.1%} to {value['most']:+.1%})"
+def _beyond(share: dict[str, float], link_s: float) -> str:
+    """Milliseconds, with their spread, and the share of the link's time."""
+    middle, least, most = (share[name] * link_s * 1e3 for name in ("median", "least", "most"))
+    return f"{middle:+.0f} ms ({least:+.0f} to {most:+.0f}), {share['median']:+.1%}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
