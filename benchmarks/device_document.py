@@ -90,7 +90,7 @@ def _upgrade() -> str:
         "memory",
     )
     told = []
-    for row in found["ways"]:
+    for row in found:
         over = row["over_steady_p99"]
         tight = max(step["peak"] / step["running_and_next"] for step in row["memory"]["steps"])
         told.append(

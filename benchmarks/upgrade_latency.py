@@ -14,7 +14,8 @@ Each answer's time is divided by the steady p99 of the configuration that gave i
 steps (the first answer of a new configuration is held against the longer of the two). Aimed at: at most 2, and no answer that fails
 or is neither the old configuration's nor the new one's. How long the thread stood ready and had no processor, as Linux counts it,
 is taken off in a second figure: on a machine that others use, most of it is theirs. Peak memory of each step is held against the
-running configuration plus the next, each measured alone in a process of its own (`upgrade_memory.py`).
+running configuration plus the next, each measured alone in a process of its own (`upgrade_memory.py`). What the file of `-o` says
+of other packages and ways stays.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ WINDOWS = ("transfer", "switch", "after")
 STEADY_S = 0.4
 AFTER = 10
 RATE_BPS, RTT_S = 20e6, 0.02
-RESULT = Path(__file__).parent / "results" / "upgrade_latency.json"
 
 
 class Answering:
@@ -223,17 +223,17 @@ def main() -> None:
             for kind in (*kinds, (arguments.threads[0], arguments.transfer[0], "refresh")):
                 results.append(place.way(*kind, arguments.repeat))
                 print(line(results[-1]), file=sys.stderr, flush=True)
-    value = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": round(os.getloadavg()[0], 1),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
-        "rate_bps": arguments.rate,
-        "rtt_s": RTT_S,
-        "ways": results,
-    }
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(value, indent=1) + "\n")
+        kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+        again = {key(row) for row in results}
+        whole = sorted([row for row in kept if key(row) not in again] + results, key=key)
+        arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
     print(HEAD, *map(line, results), sep="\n")
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What was measured: a row for the same is replaced."""
+    return row["package"], row["how"], row["threads"], row["transfer"] != "same"
 
 
 class Place:
@@ -253,6 +253,7 @@ class Place:
             for task in Path(f"/proc/{pid}/task").iterdir():
                 os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
         self.url = f"{stack.enter_context(paced(endpoint.url, rate_bps, RTT_S, nice=19))}/{self.name}"
+        self.rate_bps = rate_bps
         self.alone: list[int] = []
 
     def way(self, threads: int, transfer: str, how: str, repeat: int) -> dict[str, Any]:
@@ -266,7 +267,16 @@ class Place:
             if not self.alone:
                 self.alone = [measured(target, [k])[0] for k in range(len(self.ladder))]
         kind = {"package": self.name, "manifest": self.manifest.digest, "threads": threads, "transfer": transfer, "how": how}
-        return {**kind, **summed_up(found), "memory": memory(found, self.alone)}
+        return {
+            **kind,
+            "rate_bps": self.rate_bps,
+            "rtt_s": RTT_S,
+            **summed_up(found),
+            "memory": memory(found, self.alone),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "load": round(os.getloadavg()[0], 1),
+            "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        }
 
 
 HEAD = "p99 of answers, in steady p99s (without waits for a processor); memory against the running configuration and the next"
