@@ -115,7 +115,9 @@ class Model:
                 try:
                     if following.configuration is not None:
                         k = following.choose(max_macs=max_macs, max_energy_j=max_energy_j)
-                        session = self._kept(store, k, kernels) or self._made(store, ladder, k, kernels, keep=1)
+                        if (session := self._kept(store, k, kernels)) is None:
+                            self._make_room(1)
+                            session = following._made(k, kernels, beside=True)
                     break
                 except (ContentError, StorageError):
                     if not left or Store.open(self.path).state == store.state:
@@ -281,9 +283,9 @@ class Model:
         if (session := self._kept(self._store, k, kernels)) is not None:
             return session
         with self._making:
-            store, ladder = self._store, self.ladder
-            if (session := self._kept(store, k, kernels)) is None:
-                session = self._made(store, ladder, k, kernels)
+            if (session := self._kept(self._store, k, kernels)) is None:
+                self._make_room(0)
+                session = self._made(k, kernels)
                 with self._lock:
                     self._sessions[k, kernels] = session
             return session
@@ -297,25 +299,28 @@ class Model:
                 self._sessions[k, kernels] = session
             return session
 
-    def _made(self, store: Store, ladder: Ladder, k: int, kernels: str, keep: int = 0) -> onnxruntime.InferenceSession:
-        """A new session, of the sessions before at least `keep` left. `_making` is held."""
-        if k >= len(ladder):
-            raise UsageError(f"there is no configuration {k}: this model has 0 to {len(ladder) - 1}")
-        rung = ladder.configurations[k]
-        graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
-        if kernels not in graphs:
-            raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
+    def _make_room(self, keep: int) -> None:
+        """Lets sessions go before the next one is made, so that memory never holds one more; at least `keep` are left."""
         going = []
         with self._lock:
             while len(self._sessions) > max(keep, self._most - 1):
                 going.append(self._sessions.pop(next(iter(self._sessions))))
-        going.clear()  # before the next one is made, so that memory never holds one more
-        store.check_configuration(ladder, k)
+        going.clear()
+
+    def _made(self, k: int, kernels: str, *, beside: bool = False) -> onnxruntime.InferenceSession:
+        """A new session; `beside` answers, to which it gives way. No other thread makes one meanwhile."""
+        if k >= len(self.ladder):
+            raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
+        rung = self.ladder.configurations[k]
+        graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
+        if kernels not in graphs:
+            raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
+        self._store.check_configuration(self.ladder, k)
         make = partial(self._load, k, graphs[kernels])
         # A session with threads of its own would keep them at the lower priority.
-        session = lowered(make) if keep and self._threads == 1 else make()
+        session = lowered(make) if beside and self._threads == 1 else make()
         # What was checked may have been another version's when it was read: two versions must never run as one.
-        if Store.open(self.path).manifest.digest != store.manifest.digest:
+        if Store.open(self.path).manifest.digest != self._store.manifest.digest:
             raise DigestError(f"another version took the place of this one in {self.path} while it was read")
         return session
 
