@@ -26,6 +26,7 @@ def lines(runs: Sequence[Run], outcomes: Sequence[Outcome]) -> list[str]:
     for (experiment, network, dataset, recipe, scheme), members in together.items():
         found = [done[run.name] for run in members if run.name in done]
         seconds = sum(outcome.seconds for outcome in found)
+        none = "to do again" if again & {run.name for run in members} else "not run"
         rows.append(
             [
                 experiment,
@@ -33,7 +34,7 @@ def lines(runs: Sequence[Run], outcomes: Sequence[Outcome]) -> list[str]:
                 dataset,
                 recipe,
                 scheme,
-                f"{len(found)} of {len(members)}" if found else "to do again" if again & {run.name for run in members} else "not run",
+                f"{len(found)} of {len(members)}" if found else none,
                 format_seconds(seconds) if found else "–",
             ]
         )

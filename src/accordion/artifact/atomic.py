@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from accordion.errors import StorageError
 __all__ = ["write_file", "write_named_by_content"]
 
 T = TypeVar("T")
-_MODE = 0o644  # before the umask, as if the file had been opened plainly; temporary files are 0600
+_MODE = 0o644  # before the umask, as if the file had been opened plainly; Python's temporary files are 0600
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -34,7 +35,7 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
         StorageError: the disk is full, read-only or not permitted; nothing is left behind.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")
+        handle, temporary = _new_file(folder)
         try:
             with os.fdopen(handle, "wb") as stream:
                 for chunk in chunks:
@@ -42,23 +43,19 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
                 stream.flush()
                 if sync:
                     os.fsync(stream.fileno())
-            os.chmod(temporary, _MODE & ~_umask())  # noqa: PTH101
             path = name()
             os.replace(temporary, path)  # noqa: PTH105
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise StorageError(f"can't write into {folder}: {error.strerror or error}") from error
     return path
 
 
-def _umask() -> int:
-    """The process's umask; Linux says it in a file, elsewhere it can only be read by setting it, which threads would notice."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    except (OSError, ValueError):
-        pass
-    return 0o022
+def _new_file(folder: Path) -> tuple[int, Path]:
+    """A file under a name of its own, open for writing."""
+    while True:
+        path = folder / f".new-{secrets.token_hex(8)}"
+        with suppress(FileExistsError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), path

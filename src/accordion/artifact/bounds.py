@@ -26,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accordion.artifact.operators import ALLOWED, TABULAR, names, work
+from accordion.artifact.remembered import Remembered, Row
 from accordion.errors import FormatError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Bounds", "Declared", "Inferred", "Value", "bits_of", "check_bounds"]
+__all__ = ["Bounds", "Declared", "Value", "bits_of", "check_bounds"]
 
 PARAMETERS = 64  # for a byte delivered: one bit and a mask's bit each make 4, factors of a low rank a few dozen
 REBUILT_BYTES = 160  # a parameter: some twenty steps of 4 to 8 bytes each
@@ -45,10 +46,9 @@ WIDER = 16
 WIDER_BYTES = 2**34
 KNOWN = 4096  # elements of whole numbers that are followed: shapes, axes, paddings
 FEW_OUTPUTS = 4096  # values that an `ai.onnx.ml` operator gives for one input, as far as shapes don't say
-MOST_INFERRED = 1024  # different nodes whose shapes are remembered from one graph to the next
 
-Inferred = dict[object, tuple[tuple[int, tuple[int, ...]], ...]]
-"""Types and shapes of a node's outputs by everything that they follow from."""
+Shapes = tuple[tuple[int, tuple[int, ...]], ...]
+"""Types and shapes of a node's named outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +98,37 @@ def bits_of(kind: int) -> int:
     return _bits().get(kind, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """A node over its `inputs`: its named outputs, whether they are of constants alone, their bytes, and its work."""
+
+    inputs: tuple[Value | None, ...]
+    made: tuple[Value, ...]
+    constant: bool
+    bytes: int
+    work: int
+
+
 def check_bounds(
-    model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str, inferred: Inferred | None = None
+    model: onnx.ModelProto,
+    nodes: Sequence[Row],
+    tensors: Sequence[Row],
+    delivered: int,
+    declared: Declared | None,
+    what: str,
+    remembered: Remembered,
 ) -> Bounds:
     """FormatError naming `what` unless the graph keeps the bounds; `delivered` are the bytes of the configuration's segments.
 
-    Without `declared`, the most that `delivered` allows is taken for the parameters, and work over inputs is not compared.
-    `inferred` remembers shapes from one graph to the next: the graphs of a ladder have most of their nodes in common.
+    `nodes` and `tensors` are the model's. Without `declared`, the most that `delivered` allows is taken for the parameters, and
+    work over inputs is not compared.
     """
-    inferred = {} if inferred is None else inferred
-    found = Bounds(model, delivered, declared, what, 1, inferred)
-    found.walk()
+    found = Bounds(model, delivered, declared, what, 1, remembered)
+    found.walk(nodes, tensors)
     if any(dim.dim_value == 0 for value in model.graph.input for dim in value.type.tensor_type.shape.dim):
         # Open axes that hang together, as a cache's and its mask's, have no common size: then the first walk stands.
         with suppress(_MismatchError):
-            Bounds(model, delivered, declared, what, WIDER, inferred).walk()
+            Bounds(model, delivered, declared, what, WIDER, remembered).walk(nodes, tensors)
     return found
 
 
@@ -124,7 +140,7 @@ class Bounds:
     """One walk over a graph, with `size` for every open axis of its inputs. `values` holds what it found."""
 
     def __init__(
-        self, model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str, size: int, inferred: Inferred
+        self, model: onnx.ModelProto, delivered: int, declared: Declared | None, what: str, size: int, remembered: Remembered
     ) -> None:
         self.graph, self.what, self.size = model.graph, what, size
         self.declared, self.delivered = declared, delivered
@@ -133,31 +149,43 @@ class Bounds:
         self.imports = list(model.opset_import)
         self.values: dict[str, Value] = {}
         self.rebuilt_bytes = self.rebuilt_work = self.run_work = self.live_bytes = 0
-        self._seen = inferred
+        self._live: dict[str, int] = {}  # bytes of what is made of inputs
+        self._remembered = remembered
         self._versions = tuple(sorted(self.opsets.items()))
 
     def fail(self, problem: str) -> FormatError:
         return FormatError(f"{self.what}: {problem}")
 
-    def walk(self) -> None:
+    def walk(self, nodes: Sequence[Row], tensors: Sequence[Row]) -> None:
         """FormatError as soon as a bound is passed."""
         if self.parameters > PARAMETERS * self.delivered + KNOWN:
             raise self.fail(
                 f"its configuration claims {self.parameters} parameters, more than {PARAMETERS} for each of the {self.delivered} "
                 "bytes delivered"
             )
-        for tensor in self.graph.initializer:
-            self.values[tensor.name] = Value(tensor.data_type, tuple(tensor.dims), True, _elements(tensor))
+        for tensor in tensors:
+            self.values[tensor.node.name] = self._constant(tensor)
         for value in self.graph.input:
             if value.name not in self.values:
                 self.values[value.name] = self._input(value)
-        last = {name: index for index, node in enumerate(self.graph.node) for name in node.input}
-        last.update((value.name, len(self.graph.node)) for value in self.graph.output)
-        for index, node in enumerate(self.graph.node):
-            made = self._node(node)
-            for name in {name for name in node.input if name and last[name] == index}:
-                self.live_bytes -= 0 if self.values[name].constant else self.values[name].bytes
-            self.live_bytes -= sum(value.bytes for name, value in made.items() if name not in last and not value.constant)
+                self._live[value.name] = self.values[value.name].bytes
+        last = {name: index for index, node in enumerate(nodes) for name in node.inputs}
+        last.update((value.name, len(nodes)) for value in self.graph.output)
+        for index, node in enumerate(nodes):
+            self._node(node)
+            for name in set(node.inputs):
+                if last[name] == index and name in self._live:
+                    self.live_bytes -= self._live[name]
+            for name in node.outputs:
+                if name in self._live and name not in last:
+                    self.live_bytes -= self._live[name]
+
+    def _constant(self, tensor: Row) -> Value:
+        if (found := self._remembered.values.get(tensor.raw)) is None:
+            found = self._value(tensor.node.data_type, tuple(tensor.node.dims), True, _elements(tensor.node))
+            size = 0 if found.known is None else found.known.nbytes
+            self._remembered.keep(self._remembered.values, tensor.raw, found, len(tensor.raw) + size)
+        return found
 
     def _input(self, value: onnx.ValueInfoProto) -> Value:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
@@ -166,33 +194,49 @@ class Bounds:
         shape = tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value else self.size for dim in dims)
         if not bits_of(kind) or any(size < 0 for size in shape) or len(shape) > 32:
             raise self.fail(f"its input {value.name[:80]!r} has a shape or a type that nothing can have")
-        made = Value(kind, shape, False)
+        made = self._value(kind, shape, False)
         self.live_bytes += made.bytes
         return made
 
-    def _node(self, node: onnx.NodeProto) -> dict[str, Value]:
+    def _value(self, kind: int, shape: tuple[int, ...], constant: bool, known: NDArray[Any] | None = None) -> Value:
+        """The one object for all values that are alike; what nodes make of values is remembered by it."""
+        key = (kind, shape, constant, None if known is None else (known.dtype, known.shape, known.tobytes()))
+        if (found := self._remembered.values.get(key)) is None:
+            found = Value(kind, shape, constant, known)
+            self._remembered.keep(self._remembered.values, key, found, 0 if known is None else 2 * known.nbytes)
+        return found
+
+    def _node(self, row: Row) -> None:
+        inputs = tuple([self.values[name] if name else None for name in row.inputs])
+        key = (self._versions, row.kind, *map(id, inputs))
+        if (found := self._remembered.walked.get(key)) is None:
+            found = self._look(row.node, inputs)
+            known = [value.known.nbytes for value in (*inputs, *found.made) if value is not None and value.known is not None]
+            self._remembered.keep(self._remembered.walked, key, found, len(row.raw) + sum(known))
+        made = dict(zip([name for name in row.outputs if name], found.made, strict=True))
+        self.values.update(made)
+        if found.constant:
+            self._rebuilt(row.node, found.bytes, found.work)
+        else:
+            self._live.update((name, value.bytes) for name, value in made.items())
+            self._run(row.node, found.bytes, found.work)
+
+    def _look(self, node: onnx.NodeProto, inputs: tuple[Value | None, ...]) -> _Walked:
+        """What a node makes of its inputs."""
         operator, tabular = node.op_type, node.domain == "ai.onnx.ml"
         if operator not in (TABULAR if tabular else ALLOWED):
             raise self.fail(f"the operator {operator[:80]!r} is not one that a package's graph may use")
-        inputs = [self.values[name] if name else None for name in node.input]
-        there = [value for value in inputs if value is not None]
-        constant = all(value.constant for value in there) and not tabular
-        shapes = self._infer(node, inputs, tabular)
-        names = [name for name in node.output if name]
-        known = self._known(node, inputs, shapes)
-        made = {name: Value(kind, shape, constant, known.get(name)) for name, (kind, shape) in zip(names, shapes, strict=True)}
-        self.values.update(made)
-        cost = self._work(node, inputs, [shape for _, shape in shapes])
-        size = sum(value.bytes for value in made.values())
-        if constant:
-            self._rebuilt(node, inputs, size, cost)
-        else:
-            self._run(node, size, cost)
-        return made
-
-    def _rebuilt(self, node: onnx.NodeProto, inputs: Sequence[Value | None], size: int, cost: int) -> None:
-        if node.op_type in _ARITHMETIC and not all(value is None or value.finite for value in inputs):
+        constant = all(value.constant for value in inputs if value is not None) and not tabular
+        if constant and operator in _ARITHMETIC and not all(value is None or value.finite for value in inputs):
             raise self.fail(f"{_named(node)} makes weights of an infinity")
+        shapes = self._infer(node, inputs, tabular)
+        known = self._known(node, inputs, shapes)
+        names = [name for name in node.output if name]
+        made = tuple(self._value(kind, shape, constant, known.get(name)) for name, (kind, shape) in zip(names, shapes, strict=True))
+        cost = self._work(node, inputs, [shape for _, shape in shapes])
+        return _Walked(inputs, made, constant, sum(value.bytes for value in made), cost)
+
+    def _rebuilt(self, node: onnx.NodeProto, size: int, cost: int) -> None:
         self.rebuilt_bytes += size
         self.rebuilt_work += cost
         most = REBUILT_BYTES * self.parameters + REBUILT_BYTES_FLOOR
@@ -229,27 +273,8 @@ class Bounds:
         except (IndexError, TypeError) as error:
             raise self.fail(f"{_named(node)}: its inputs are not those of this operator") from error
 
-    def _infer(
-        self, node: onnx.NodeProto, inputs: Sequence[Value | None], tabular: bool
-    ) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        """Type and shape of each named output, from ONNX's own inference; equal nodes over equal shapes are asked once."""
-        key = (
-            self._versions,
-            node.op_type,
-            node.domain,
-            tuple(bool(name) for name in node.output),
-            tuple(attribute.SerializeToString(deterministic=True) for attribute in node.attribute),
-            tuple(None if v is None else (v.kind, v.shape, None if v.known is None else v.known.tobytes()) for v in inputs),
-        )
-        if (found := self._seen.get(key)) is None:
-            found = self._inferred(node, inputs, tabular)
-            if len(self._seen) < MOST_INFERRED:  # a stranger's nodes may all differ
-                self._seen[key] = found
-        return found
-
-    def _inferred(
-        self, node: onnx.NodeProto, inputs: Sequence[Value | None], tabular: bool
-    ) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    def _infer(self, node: onnx.NodeProto, inputs: Sequence[Value | None], tabular: bool) -> Shapes:
+        """Type and shape of each named output, from ONNX's own inference."""
         import onnx
         from onnx import defs, helper, numpy_helper, shape_inference
 

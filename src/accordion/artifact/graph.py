@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from accordion.artifact.bounds import Declared, bits_of, check_bounds
 from accordion.artifact.indices import check_indices
 from accordion.artifact.paths import check_path
+from accordion.artifact.remembered import Kind, Remembered, Row, kind_of
 from accordion.artifact.weights import Weights
 from accordion.errors import FormatError
 
@@ -65,8 +66,9 @@ def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, decl
     _check_operator_sets(model, what)
     weights = files if isinstance(files, Weights) else None
     sizes = weights.sizes if weights is not None else dict(files)  # type: ignore[arg-type]
-    _Check(sizes, weights, what).graph(model.graph)
-    bounds = check_bounds(model, sum(sizes.values()), declared, what, weights.inferred if weights is not None else None)
+    remembered = Remembered() if weights is None else weights.remembered
+    nodes, tensors = _Check(sizes, weights, what, remembered).graph(model.graph)
+    bounds = check_bounds(model, nodes, tensors, sum(sizes.values()), declared, what, remembered)
     check_indices(model, bounds, weights, what)
 
 
@@ -83,14 +85,15 @@ def _check_operator_sets(model: onnx.ModelProto, what: str) -> None:
 
 
 class _Check:
-    def __init__(self, files: Mapping[str, int], weights: Weights | None, what: str) -> None:
-        self.files, self.weights, self.what = files, weights, what
-        self.nodes = self.inline = 0
+    def __init__(self, files: Mapping[str, int], weights: Weights | None, what: str, remembered: Remembered) -> None:
+        self.files, self.weights, self.what, self.remembered = files, weights, what, remembered
+        self.inline = 0
 
     def fail(self, problem: str) -> FormatError:
         return FormatError(f"{self.what}: {problem}")
 
-    def graph(self, graph: onnx.GraphProto) -> None:
+    def graph(self, graph: onnx.GraphProto) -> tuple[list[Row], list[Row]]:
+        """Its nodes and tensors."""
         if graph.sparse_initializer:
             raise self.fail("it holds sparse tensors")
         self.values(graph)
@@ -99,29 +102,44 @@ class _Check:
             raise self.fail("two of its inputs have one name")
         if len({tensor.name for tensor in graph.initializer}) != len(graph.initializer):
             raise self.fail("two of its tensors have one name")
-        for tensor in graph.initializer:
+        if len(graph.node) > MOST_NODES:
+            raise self.fail(f"it has more than {MOST_NODES} nodes")
+        tensors = [Row(tensor, tensor.SerializeToString(deterministic=True)) for tensor in graph.initializer]
+        for tensor in tensors:
             self.tensor(tensor)
         known = set(names)
         made: set[str] = set()
+        nodes = []
         for node in graph.node:
-            self.nodes += 1
-            if self.nodes > MOST_NODES:
-                raise self.fail(f"it has more than {MOST_NODES} nodes")
-            self.texts(node.name, node.op_type, node.domain, *node.input, *node.output, *(row.name for row in node.attribute))
-            if node.domain not in DOMAINS:
-                raise self.fail(f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}")
-            for name in node.input:
+            raw = node.SerializeToString(deterministic=True)
+            row = Row(node, raw, self.node(node, raw), tuple(node.input), tuple(node.output))
+            nodes.append(row)
+            for name in row.inputs:
                 if name and name not in known:
                     raise self.fail(f"{name[:80]!r} is used before it is made: a cycle, or a hole")
-            for attribute in node.attribute:
-                self.attribute(attribute)
-            for name in node.output:
+            for name in row.outputs:
                 if name and (name in made or name in names):
                     raise self.fail(f"{name[:80]!r} is made twice")
                 made.add(name)
                 known.add(name)
         if missing := [value.name for value in graph.output if value.name not in known]:
             raise self.fail(f"nothing makes its output {missing[0][:80]!r}")
+        return nodes, tensors
+
+    def node(self, node: onnx.NodeProto, raw: bytes) -> Kind:
+        """What a node is by itself."""
+        if (found := self.remembered.nodes.get(raw)) is not None:
+            self.count(0, "a node", found[1])
+            return found[0]
+        before = self.inline
+        self.texts(node.name, node.op_type, node.domain, *node.input, *node.output, *(one.name for one in node.attribute))
+        if node.domain not in DOMAINS:
+            raise self.fail(f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}")
+        for attribute in node.attribute:
+            self.attribute(attribute)
+        kind = kind_of(node)
+        self.remembered.keep(self.remembered.nodes, raw, (kind, self.inline - before), 2 * len(raw))
+        return kind
 
     def values(self, graph: onnx.GraphProto) -> None:
         for value in (*graph.input, *graph.output):
@@ -146,21 +164,32 @@ class _Check:
         if attribute.HasField("g") or attribute.graphs:
             raise self.fail(f"the attribute {attribute.name[:40]!r} is a graph: branches and loops have no bound")
 
-    def tensor(self, tensor: onnx.TensorProto) -> None:
-        where = f"the tensor {tensor.name[:80]!r}"
-        if tensor.data_location != EXTERNAL:
-            self.count(tensor.ByteSize(), where)
-            if any(size < 0 for size in tensor.dims):
+    def tensor(self, row: Row) -> None:
+        where = f"the tensor {row.node.name[:80]!r}"
+        if row.node.data_location != EXTERNAL:
+            self.count(row.node.ByteSize(), where)
+            if any(size < 0 for size in row.node.dims):
                 raise self.fail(f"{where} has a shape that nothing can have")
             return
+        if (place := self.remembered.places.get(row.raw)) is None:
+            place = self.place(row.node, where)
+            self.remembered.keep(self.remembered.places, row.raw, place, len(row.raw))
+        path, start, length, kind = place
+        if path not in self.files:
+            raise self.fail(f"{where} lies in {path!r}, which is not among the files that its configuration has")
+        if start + length > self.files[path]:
+            raise self.fail(f"{where} ends at byte {start + length} of {path!r}, which has {self.files[path]}")
+        if self.weights is not None and kind in _FLOATS:
+            self.weights.check_finite(path, start, length, _FLOATS[kind], f"{self.what}: {where}")
+
+    def place(self, tensor: onnx.TensorProto, where: str) -> tuple[str, int, int, int]:
+        """File, offset, length and type of a tensor outside of the graph."""
         if any(row.name.endswith("_data") and row.name != "external_data" for row, _ in tensor.ListFields()):
             raise self.fail(f"{where} holds weights in the graph itself beside those in a file")
         rows = {row.key: row.value for row in tensor.external_data}
         if len(rows) != len(tensor.external_data) or not set(rows) <= _EXTERNAL_KEYS:
             raise self.fail(f"{where} says in an unknown way where it lies")
         path = check_path(rows.get("location"), f"{self.what}: {where}")
-        if path not in self.files:
-            raise self.fail(f"{where} lies in {path!r}, which is not among the files that its configuration has")
         start, length = self.number(rows.get("offset", "0"), where), self.number(rows.get("length"), where)
         if (
             len(tensor.dims) > MOST_DIMS
@@ -172,17 +201,15 @@ class _Check:
         bits = math.prod(tensor.dims) * bits_of(tensor.data_type)
         if length != (bits + 7) // 8:
             raise self.fail(f"{where} is {length} bytes long; its shape needs {(bits + 7) // 8}")
-        if start + length > self.files[path]:
-            raise self.fail(f"{where} ends at byte {start + length} of {path!r}, which has {self.files[path]}")
-        if self.weights is not None and tensor.data_type in _FLOATS:
-            self.weights.check_finite(path, start, length, _FLOATS[tensor.data_type], f"{self.what}: {where}")
+        return path, start, length, tensor.data_type
 
     def number(self, text: str | None, where: str) -> int:
         if text is None or not text.isascii() or not text.isdigit() or len(text) > 15:
             raise self.fail(f"{where} has no offset or length that is a number")
         return int(text)
 
-    def count(self, size: int, where: str) -> None:
-        self.inline += size
+    def count(self, size: int, where: str, several: int = 0) -> None:
+        """`size` bytes of one thing inside of the graph, or `several` of things that were counted one by one before."""
+        self.inline += size + several
         if size > INLINE_LIMIT + 256 or self.inline > INLINE_TOTAL:
             raise self.fail(f"{where} holds weights in the graph itself: they belong into a segment")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from accordion.artifact.finite import FLOATS, check_finite
+from accordion.artifact.remembered import Remembered
 from accordion.artifact.segment import TensorInfo, parse_header, read_header
 from accordion.errors import StorageError
 
@@ -75,7 +76,7 @@ class Weights:
 
     files: dict[str, SegmentFile] = field(default_factory=dict)
     checked: set[object] = field(default_factory=set)
-    inferred: dict[object, tuple[tuple[int, tuple[int, ...]], ...]] = field(default_factory=dict)
+    remembered: Remembered = field(default_factory=Remembered)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -24,6 +24,7 @@ from accordion.device.pace import Pace
 from accordion.device.placing import Batch
 from accordion.device.receiving import Receiver
 from accordion.device.store import INCOMING, Store, locked
+from accordion.device.yielding import yielding
 from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.link_files import estimate_errors
 from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_plan
@@ -51,7 +52,7 @@ EXCHANGE_SHARE, EXCHANGE_LEAST_S, EXCHANGE_MOST_S = 0.1, 0.05, 1.0
 
 async def deliver(job: Job, observer: Observer) -> Delivery:
     """Carries out a job; see `fetch` and `upgrade` for what can go wrong."""
-    with locked(job.root):
+    with locked(job.root), yielding():
         return await _Delivering(job, observer).work()
 
 

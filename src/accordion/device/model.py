@@ -17,6 +17,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.device.rebuilding import Rebuilder
 from accordion.device.sessions import make_session
 from accordion.device.store import Store, locked
+from accordion.device.yielding import yielding
 from accordion.errors import AccordionError, ContentError, DigestError, FormatError, StorageError, UnmeetableError, UsageError
 from accordion.planning.energy import ladder_j
 from accordion.trust import Trust
@@ -36,7 +37,8 @@ class Model:
 
     `warnings` are for people: a line each on what this device last heard of the model's signers, where it trusts by rules.
 
-    Safe to use from several threads. An inference under way keeps the session that it began with, so `refresh` never disturbs it.
+    Safe to use from several threads. An inference under way keeps the session that it began with, so `refresh` never disturbs it,
+    and one thread may make a session (`prepare`, `advance`) while others answer from those that are there.
     """
 
     def __init__(
@@ -47,7 +49,8 @@ class Model:
         self._rebuilder = Rebuilder(store.root)
         # The least recently used first.
         self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # around a glance at the sessions: who answers never waits for longer
+        self._making = threading.Lock()  # around making one, and around changing the version; taken before the other
 
     @classmethod
     def open(cls, path: Path | str, *, threads: int = 0, sessions: int = SESSIONS, trust: Trust | None = None) -> Model:
@@ -89,15 +92,57 @@ class Model:
     def refresh(self) -> int | None:
         """Reads again what is there, after a fetch, an upgrade or a shed by anyone; returns `configuration`.
 
-        Sessions of configurations that are the same as before stay; those of another version are dropped.
+        Sessions of configurations that are the same as before stay; those of another version are dropped. What has become the
+        largest has no session yet: who runs it first waits for that. `advance` makes it before.
         """
-        store, ladder, self.warnings = _opened(self.path, self._trust)
-        with self._lock:
-            if store.manifest.digest != self._store.manifest.digest:
-                self._sessions, self._rebuilder = {}, Rebuilder(store.root)
-            self._store, self.ladder = store, ladder
-            complete = self.configuration
-            self._sessions = {key: s for key, s in self._sessions.items() if complete is not None and key[0] <= complete}
+        store, ladder, warnings = _opened(self.path, self._trust)
+        with self._making, self._lock:
+            return self._take(store.remember(self._store), ladder, warnings)
+
+    def advance(
+        self, *, max_macs: int | None = None, max_energy_j: float | None = None, kernels: str = FLOAT_KERNELS
+    ) -> int | None:
+        """As `refresh`, but what `run` would take then (as `choose` has it) is made ready first, and only then anything changes.
+
+        Called in one thread while others answer: none of them waits, and all go on with what they had until the next one is ready.
+        For so long there are two sessions. Returns the configuration that is ready; None if nothing is complete.
+
+        Raises: what `prepare` raises; then nothing has changed.
+        """
+        with yielding(), self._making:
+            for left in reversed(range(CHANGES)):
+                store, ladder, warnings = _opened(self.path, self._trust)
+                following = Model(store.remember(self._store), ladder, self._threads, self._trust, warnings)
+                if store.manifest.digest == self._store.manifest.digest:
+                    following._rebuilder = self._rebuilder  # what it has made is of use for the next one
+                k, session = None, None
+                try:
+                    if following.configuration is not None:
+                        k = following.choose(max_macs=max_macs, max_energy_j=max_energy_j)
+                        if (session := self._kept(store, k, kernels)) is None:
+                            self._make_room(1)
+                            session = following._made(k, kernels, beside=True)
+                    break
+                except (ContentError, StorageError):
+                    self._rebuilder = Rebuilder(self.path)  # what it keeps may be of a version that came meanwhile
+                    if not left or Store.open(self.path).state == store.state:
+                        raise
+            with self._lock:
+                changed = store.manifest.digest != self._store.manifest.digest
+                self._take(store, ladder, warnings)
+                if changed:
+                    self._rebuilder = following._rebuilder
+                if k is not None and session is not None:
+                    self._sessions[k, kernels] = session
+            return k
+
+    def _take(self, store: Store, ladder: Ladder, warnings: tuple[str, ...]) -> int | None:
+        """What is there from now on, without the sessions of what is there no more. Both locks are held."""
+        if store.manifest.digest != self._store.manifest.digest:
+            self._sessions, self._rebuilder = {}, Rebuilder(store.root)
+        self._store, self.ladder, self.warnings = store, ladder, warnings
+        complete = self.configuration
+        self._sessions = {key: s for key, s in self._sessions.items() if complete is not None and key[0] <= complete}
         return complete
 
     def choose(self, configuration: int | None = None, *, max_macs: int | None = None, max_energy_j: float | None = None) -> int:
@@ -243,33 +288,57 @@ class Model:
             ContentError: a file can't be trusted.
             UsageError: the configuration has no such kernels.
         """
+        if (session := self._kept(self._store, k, kernels)) is not None:
+            return session
+        with self._making:
+            if (session := self._kept(self._store, k, kernels)) is None:
+                self._make_room(0)
+                session = self._made(k, kernels)
+                with self._lock:
+                    self._sessions[k, kernels] = session
+            return session
+
+    def _kept(self, store: Store, k: int, kernels: str) -> onnxruntime.InferenceSession | None:
+        """The session, if there is one of this version; it was used last from now on."""
+        with self._lock:
+            if store.manifest.digest != self._store.manifest.digest:
+                return None
+            if (session := self._sessions.pop((k, kernels), None)) is not None:
+                self._sessions[k, kernels] = session
+            return session
+
+    def _make_room(self, keep: int) -> None:
+        """Lets sessions go before the next one is made, so that memory never holds one more; at least `keep` are left."""
+        going = []
+        with self._lock:
+            while len(self._sessions) > max(keep, self._most - 1):
+                going.append(self._sessions.pop(next(iter(self._sessions))))
+        going.clear()
+
+    def _made(self, k: int, kernels: str, *, beside: bool = False) -> onnxruntime.InferenceSession:
+        """A new session; `beside` answers, to which it gives way. No other thread makes one meanwhile."""
         if k >= len(self.ladder):
             raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
         rung = self.ladder.configurations[k]
         graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
         if kernels not in graphs:
             raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
-        with self._lock:
-            if (session := self._sessions.pop((k, kernels), None)) is None:
-                while len(self._sessions) >= self._most:  # before the next one is made, so that memory never holds one more
-                    del self._sessions[next(iter(self._sessions))]
-                self._store.check_configuration(self.ladder, k)
-                session = self._load(k, graphs[kernels])
-                # What was checked may have been another version's when it was read: two versions must never run as one.
-                if Store.open(self.path).manifest.digest != self._store.manifest.digest:
-                    self._rebuilder = Rebuilder(self.path)  # what it keeps for the next one may be of the other version
-                    raise DigestError(f"another version took the place of this one in {self.path} while it was read")
-            self._sessions[k, kernels] = session
-            return session
+        self._store.check_configuration(self.ladder, k)
+        session = self._load(k, graphs[kernels], beside)
+        # What was checked may have been another version's when it was read: two versions must never run as one.
+        if Store.open(self.path).manifest.digest != self._store.manifest.digest:
+            self._rebuilder = Rebuilder(self.path)  # what it keeps for the next one may be of the other version
+            raise DigestError(f"another version took the place of this one in {self.path} while it was read")
+        return session
 
     def close(self) -> None:
         """Lets the sessions go."""
         with self._lock:
             self._sessions, self._rebuilder = {}, Rebuilder(self.path)
 
-    def _load(self, k: int, graph: str) -> onnxruntime.InferenceSession:
+    def _load(self, k: int, graph: str, beside: bool) -> onnxruntime.InferenceSession:
         try:
-            return make_session(self.path, graph, self._rebuilder, self._threads)
+            return make_session(self.path, graph, self._rebuilder, self._threads, beside=beside)
         except AccordionError:
             raise
         except Exception as error:  # as above

@@ -160,6 +160,12 @@ class Store:
             self._ladder = (signature or (), ladder)
         return self._ladder[1]
 
+    def remember(self, other: Store) -> Store:
+        """Of the same version, what `other` has seen of its graphs need not be looked at again. Returns this one."""
+        if other.manifest.digest == self.manifest.digest:
+            self._seen = other._seen
+        return self
+
     def has(self, layer: Descriptor) -> bool:
         """Whether the files of a layer were put here."""
         return any(entry.layer == layer.digest for entry in self.state.files.values())
@@ -258,7 +264,7 @@ class Store:
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
         files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
-        seen = Weights(files, self._seen.checked, self._seen.inferred)
+        seen = Weights(files, self._seen.checked, self._seen.remembered)
         for graph in rung.graphs:
             check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), seen, graph, rung.declared)
 

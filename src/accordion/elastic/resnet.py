@@ -140,8 +140,9 @@ class CifarResNet(nn.Module):
             # Channels that a join has filled with zeros would stay zero for good behind a block that adds zero: the ReLU of exactly
             # zero passes no gradient back. The first block of a stage gives them values from the beginning.
             for stage in (self.stage2, self.stage3):
-                if len(stage):
-                    nn.init.ones_(stage[0].norm2.weight[widths[0] :])
+                for block in list(stage)[:1]:
+                    assert isinstance(block, BasicBlock)
+                    nn.init.ones_(block.norm2.weight[widths[0] :])
 
     @property
     def stages(self) -> Stages:
