@@ -47,6 +47,7 @@ class Model:
         self._store, self.ladder, self._threads, self._most = store, ladder, threads, max(1, sessions)
         self._trust, self.warnings = trust, warnings
         self._rebuilder = Rebuilder(store.root)
+        self._beside = False  # whether its sessions are made beside answers, and give way to them
         # The least recently used first.
         self._sessions: dict[tuple[int, str], onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()  # around a glance at the sessions: who answers never waits for longer
@@ -113,6 +114,7 @@ class Model:
             for left in reversed(range(CHANGES)):
                 store, ladder, warnings = _opened(self.path, self._trust)
                 following = Model(store.remember(self._store), ladder, self._threads, self._trust, warnings)
+                following._beside = True
                 if store.manifest.digest == self._store.manifest.digest:
                     following._rebuilder = self._rebuilder  # what it has made is of use for the next one
                 k, session = None, None
@@ -121,7 +123,7 @@ class Model:
                         k = following.choose(max_macs=max_macs, max_energy_j=max_energy_j)
                         if (session := self._kept(store, k, kernels)) is None:
                             self._make_room(1)
-                            session = following._made(k, kernels, beside=True)
+                            session = following._made(k, kernels)
                     break
                 except (ContentError, StorageError):
                     self._rebuilder = Rebuilder(self.path)  # what it keeps may be of a version that came meanwhile
@@ -315,8 +317,8 @@ class Model:
                 going.append(self._sessions.pop(next(iter(self._sessions))))
         going.clear()
 
-    def _made(self, k: int, kernels: str, *, beside: bool = False) -> onnxruntime.InferenceSession:
-        """A new session; `beside` answers, to which it gives way. No other thread makes one meanwhile."""
+    def _made(self, k: int, kernels: str) -> onnxruntime.InferenceSession:
+        """A new session. No other thread makes one meanwhile."""
         if k >= len(self.ladder):
             raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
         rung = self.ladder.configurations[k]
@@ -324,7 +326,7 @@ class Model:
         if kernels not in graphs:
             raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
         self._store.check_configuration(self.ladder, k)
-        session = self._load(k, graphs[kernels], beside)
+        session = self._load(k, graphs[kernels])
         # What was checked may have been another version's when it was read: two versions must never run as one.
         if Store.open(self.path).manifest.digest != self._store.manifest.digest:
             self._rebuilder = Rebuilder(self.path)  # what it keeps for the next one may be of the other version
@@ -336,9 +338,9 @@ class Model:
         with self._lock:
             self._sessions, self._rebuilder = {}, Rebuilder(self.path)
 
-    def _load(self, k: int, graph: str, beside: bool) -> onnxruntime.InferenceSession:
+    def _load(self, k: int, graph: str) -> onnxruntime.InferenceSession:
         try:
-            return make_session(self.path, graph, self._rebuilder, self._threads, beside=beside)
+            return make_session(self.path, graph, self._rebuilder, self._threads, beside=self._beside)
         except AccordionError:
             raise
         except Exception as error:  # as above
