@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 START_S = 60.0
 TICK = os.sysconf("SC_CLK_TCK")
@@ -75,11 +76,11 @@ class Server:
 
 
 @contextmanager
-def accordion(*arguments: str) -> Iterator[Server]:
-    """`accordion serve ARGUMENTS` on a free port."""
+def accordion(*arguments: str, stderr: IO[bytes] | None = None) -> Iterator[Server]:
+    """`accordion serve ARGUMENTS` on a free port; what it logs goes to `stderr` where that is given."""
     with tempfile.TemporaryFile() as said:
         command = [sys.executable, "-m", "accordion.cli", "serve", *arguments, "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=said)
+        process = subprocess.Popen(command, stdout=said, stderr=stderr)
         try:
             end = time.monotonic() + START_S
             while True:
