@@ -225,7 +225,10 @@ class Load:
     async def _publish(self) -> None:
         while True:
             await asyncio.sleep(PUBLISH_S * self.rng.uniform(0.5, 1.5))
-            self.changes[await self.publisher.change()] += 1
+            try:
+                self.changes[await self.publisher.change()] += 1
+            except Exception as error:  # a soak in which nothing changes any more would say too much
+                self.tally.fail("publishing", error)
 
     async def _act(self, kind: str, action: Callable[[], Awaitable[str]]) -> None:
         try:
