@@ -7,9 +7,9 @@
 
 Three parts, each varying one size: the *bytes* of a package (eight configurations, the first and the last of 100 kB), the
 configurations of a *ladder* (20 kB each), and the packages of a *catalog* (three configurations; blobs are hard links). Every
-figure comes from a process of its own, after the same operation on the smallest; files lie in memory (/dev/shm) where there is such a
-place, so that the program is measured and not the disk. Times are the median of a few; peaks of memory are above what the process
-held before, and the smallest of a few.
+figure comes from a process of its own, after the same operation on the smallest; files lie in memory (/dev/shm) where there is such
+a place, so that the program is measured and not the disk. Times are the median of a few; peaks of memory are above what the process
+held before, and the smallest of a few. What was measured is written after each figure, so that a call may be cut off.
 
 What is said of growth is the exponent of a power fitted to the largest sizes, where the fixed cost of an operation no longer hides
 it, with its 95 % interval: 0 is no growth, 1 is linear.
@@ -45,6 +45,7 @@ RUNG = 20_000  # bytes of each segment of a ladder that is long
 UPPER = {"bytes": 32, "ladder": 8, "catalog": 32}  # the fit looks at sizes from the largest divided by this on
 LEAST_PEAK = 2**20  # bytes: less than that is the allocator's business, and counts as this
 REPEAT = 3
+ONCE = 128_000_000  # bytes: larger packages are measured once
 PARTS = ("bytes", "ladder", "catalog")
 # What is allowed: the exponent of time and of memory. All others: 1 and, of bytes, 0.
 TIME_MOST = {("bytes", name): 0.0 for name in ("open", "plan", "first answer", "load at the endpoint", "plan over HTTP")} | {
@@ -77,13 +78,8 @@ def main() -> None:
                 sizes = sizes_of(part, arguments)
                 prepare(folder / part, part, sizes)
                 if not arguments.prepare:
-                    found = measure(folder, part, sizes, arguments)
-                    before = value["parts"].get(part, {"operations": {}})
-                    value["parts"][part] = {**found, "operations": before["operations"] | found["operations"]}
-    for part, found in value["parts"].items():
-        found["fits"] = {name: judged(part, name, row) for name, row in found["operations"].items()}
-    if arguments.out is not None and not arguments.prepare:
-        arguments.out.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+                    measure(folder, part, sizes, arguments, value)
+    write(value, None if arguments.prepare else arguments.out)
     if arguments.picture is not None:
         picture(value, arguments.picture)
     for part, found in value["parts"].items():
@@ -147,13 +143,33 @@ def make_catalog(path: Path, count: int) -> None:
 # Measuring ------------------------------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path, part: str, sizes: list[int], arguments: argparse.Namespace) -> dict[str, Any]:
+def write(value: dict[str, Any], out: Path | None) -> None:
+    """With what the figures say, by what is now allowed."""
+    for part, found in value["parts"].items():
+        found["fits"] = {name: judged(part, name, row) for name, row in found["operations"].items()}
+    if out is not None:
+        out.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+
+
+def measure(folder: Path, part: str, sizes: list[int], arguments: argparse.Namespace, value: dict[str, Any]) -> None:
+    """Fills a part of `value`; an operation that is measured again begins anew."""
     from growth_catalog import measure_catalog  # type: ignore[import-not-found]
 
+    before = value["parts"].get(part, {"operations": {}})["operations"]
     rows: dict[str, dict[str, list[list[float]]]] = {}
+    value["parts"][part] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT
+        ).stdout.strip(),
+        "load": round(os.getloadavg()[0], 1),
+        "files_in_memory": str(folder.resolve()).startswith("/dev/shm/"),
+    }
 
     def note(operation: str, size: int, seconds: float, peak_bytes: float | None) -> None:
         rows.setdefault(operation, {}).setdefault(str(size), []).append([float(f"{seconds:.4g}"), peak_bytes or 0])
+        value["parts"][part]["operations"] = before | rows
+        write(value, arguments.out)
         memory = "" if peak_bytes is None else f", {peak_bytes / 2**20:.1f} MiB"
         print(f"{part} {size}: {operation}: {seconds:.4g} s{memory}", file=sys.stderr)
 
@@ -161,15 +177,6 @@ def measure(folder: Path, part: str, sizes: list[int], arguments: argparse.Names
         measure_catalog(folder / part, sizes, arguments.repeat, arguments.only, note)
     else:
         measure_packages(folder, part, sizes, arguments, note)
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT
-        ).stdout.strip(),
-        "load": round(os.getloadavg()[0], 1),
-        "files_in_memory": str(folder.resolve()).startswith("/dev/shm/"),
-        "operations": rows,
-    }
 
 
 def measure_packages(folder: Path, part: str, sizes: list[int], arguments: argparse.Namespace, note: Any) -> None:
@@ -187,7 +194,7 @@ def measure_packages(folder: Path, part: str, sizes: list[int], arguments: argpa
             for name, operation in OPERATIONS.items():
                 if (arguments.only and name not in arguments.only) or (name == "push" and registry is None):
                     continue
-                for _ in range(1 if part == "bytes" and size > 256_000_000 else arguments.repeat):
+                for _ in range(1 if part == "bytes" and size > ONCE else arguments.repeat):
                     turn += 1
                     places = [empty(folder / "work" / f"{kind}-{turn}") for kind in ("warm", "work")]
                     stages = [
