@@ -17,7 +17,7 @@ from accordion.endpoint.catalog import Catalog
 
 __all__ = ["measure_catalog"]
 
-Note = Callable[[str, int, float, float | None], None]
+Note = Callable[..., None]  # operation, size, seconds, bytes at most, processor seconds
 ONCE = 3000  # packages: larger catalogs are loaded once for each operation
 ASKED = 20  # times, of which the median counts
 PATHS = {
@@ -77,8 +77,8 @@ def measure_catalog(folder: Path, sizes: list[int], repeat: int, only: list[str]
             for _ in range((repeat if size < ONCE else 1) if wanted(name) else 0):
                 stages = [Stage(path, path, "", None) for path in (small, where)]
                 found = in_a_fork((operation, stages[0]), (operation, stages[1]))
-                note(name, size, found.seconds, found.peak_bytes)
-        if any(map(wanted, ("start of the endpoint", "plan over HTTP", "reload of one, then a plan", *PATHS))):
+                note(name, size, found.seconds, found.peak_bytes, found.processor_s)
+        if any(map(wanted, ("start of the endpoint", "plan over HTTP", "reload of one over HTTP", *PATHS))):
             began = time.perf_counter()
             with accordion(str(where)) as endpoint:
                 note("start of the endpoint", size, time.perf_counter() - began, endpoint.memory_bytes())
@@ -97,14 +97,14 @@ def asked(endpoint: Server, where: Path, size: int, wanted: Callable[[str], bool
     first = min(where.iterdir())
     if wanted("plan over HTTP"):
         note("plan over HTTP", size, statistics.median(asked_plans(Stage(first, where, endpoint.url, None))), None)
-    if wanted("reload of one, then a plan"):
+    if wanted("reload of one over HTTP"):
         times = []
         for _ in range(5):
             reset(where)
             get(endpoint, f"/v2/{first.name}/tags/list")
             publish(first)
             times.append(get(endpoint, f"/v2/{first.name}/tags/list"))
-        note("reload of one, then a plan", size, statistics.median(times), None)
+        note("reload of one over HTTP", size, statistics.median(times), None)
     for name, path in PATHS.items():
         if wanted(name):
             note(name, size, statistics.median(get(endpoint, path) for _ in range(ASKED)), None)

@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,16 +53,20 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`seconds` of one operation; `peak_bytes` is how much more memory the process had at most than before."""
+    """`seconds` of one operation, and of the process's processor time; `peak_bytes` more memory than before it had at most."""
 
     seconds: float
     peak_bytes: int
+    processor_s: float
 
 
 def in_a_fork(warm: tuple[Callable[[Stage], Work], Stage], work: tuple[Callable[[Stage], Work], Stage]) -> Measured:
     """Measured in a process of its own, after the same operation on something small, so that nothing is done for the first time."""
     reader, writer = os.pipe()
-    if not (child := os.fork()):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that other threads don't come along: none is needed there
+        child = os.fork()
+    if not child:
         try:
             made, stage = warm
             made(stage)()
@@ -69,14 +75,12 @@ def in_a_fork(warm: tuple[Callable[[Stage], Work], Stage], work: tuple[Callable[
             times = PLANS if made is plan else 1
             before = _status("VmRSS")
             Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now on
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             run()
-            took = (time.perf_counter() - began) / times
-            os.write(writer, json.dumps([took, max(0, _status("VmHWM") - before)]).encode())
+            took, used = (time.perf_counter() - began) / times, (time.process_time() - used) / times
+            os.write(writer, json.dumps([took, max(0, _status("VmHWM") - before), used]).encode())
             os._exit(0)
         except BaseException:
-            import traceback
-
             traceback.print_exc()
             os._exit(1)
     os.close(writer)

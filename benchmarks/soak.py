@@ -26,6 +26,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from documents import put  # type: ignore[import-not-found]
 from servers import Server, accordion  # type: ignore[import-not-found]
 from trends import block_means, line  # type: ignore[import-not-found]
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--document", type=Path, metavar="FILE", help="write the table into it (docs/serving.md)")
     parser.add_argument("--from", dest="given", type=Path, help="a file that -o wrote: judge and draw it, measure nothing")
     arguments = parser.parse_args()
     value = json.loads(arguments.given.read_text()) if arguments.given is not None else measure(arguments)
@@ -54,6 +56,8 @@ def main() -> None:
         arguments.out.write_text(json.dumps(value, separators=(",", ":")) + "\n")
     if arguments.picture is not None:
         picture(value, arguments.picture)
+    if arguments.document is not None:
+        put(arguments.document, "soak", table(value))
     print(json.dumps({key: one for key, one in value.items() if key != "samples"}, indent=1))
 
 
@@ -207,6 +211,33 @@ def growth(points: list[tuple[float, float]]) -> dict[str, Any]:
     """MiB an hour over points (seconds, bytes), and the means of the first and the last stretch."""
     means = block_means([(at / 3600, size / 2**20) for at, size in points], STRETCHES)
     return {"mib_an_hour": line(means).to_json(), "first_mib": round(means[0][1], 2), "last_mib": round(means[-1][1], 2)}
+
+
+def table(value: dict[str, Any]) -> str:
+    """Markdown, as docs/serving.md shows it."""
+    found = value["verdict"]
+    lines = ["| what | seen |", "|---|---|"]
+    lines.append(
+        f"| asked, in {value['minutes']:g} minutes | {value['requests_logged']} requests, "
+        f"{sum(sum(one.values()) for one in value['actions'].values())} actions of {len(value['actions'])} kinds |"
+    )
+    for name, memory in found["memory"].items():
+        slope = memory["mib_an_hour"]
+        low, high = slope["interval"]
+        lines.append(
+            f"| memory, {name}, after a quarter of the time | {memory['first_mib']:.1f} to {memory['last_mib']:.1f} MiB: "
+            f"{slope['slope']:+.2f} MiB an hour ({low:+.2f} to {high:+.2f}) |"
+        )
+    for name in ("descriptors", "threads"):
+        row = found[name]
+        lines.append(f"| {name}, before, at most, after | {row['before']}, {row['most']}, {row['after']} |")
+    lines.append(f"| connections left | {found['connections_after']} |")
+    lines.append(f"| answers of 500 or more | {found['answers_of_500_or_more']} |")
+    failed = ", ".join(f"{kind}: {count}" for kind, count in found["failed"].items()) or "none"
+    lines.append(f"| failed requests of friendly clients | {failed} |")
+    changes = ", ".join(f"{count} × {kind}" for kind, count in sorted(value["packages_changed"].items()))
+    lines.append(f"| packages meanwhile | {changes} |")
+    return "\n".join(lines)
 
 
 def picture(value: dict[str, Any], path: Path) -> None:
