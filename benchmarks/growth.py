@@ -49,7 +49,8 @@ REPEAT = 3
 ONCE = 128_000_000  # bytes: larger packages are measured once
 PARTS = ("bytes", "ladder", "catalog")
 # What is allowed: the exponent of time, where it is not 1, and of memory. The graphs of a long ladder have K² / 2 pieces of the
-# chain between them, one graph for each configuration (decision 1), and all are checked: linear in what is delivered, the square in K.
+# chain between them, one graph for each configuration (decision 1), and all are checked: linear in what is delivered, and the
+# square in K.
 _CONSTANT = {
     "bytes": ("open", "plan", "first answer", "load at the endpoint", "plan over HTTP"),
     "catalog": ("reload of one", "plan over HTTP", "reload of one over HTTP"),

@@ -4,10 +4,11 @@
     python benchmarks/soak.py --minutes 2                                     # tried quickly; too short for a slope
     python benchmarks/soak.py --from benchmarks/results/soak.json --picture FILE    # drawn and judged again
 
-`accordion serve` runs in processes of its own over the zoo and a folder of packages; `soak_load.py` says what its clients do.
-Memory, descriptors, threads and connections of every process of the endpoint are read every few seconds; its log counts answers,
-beside what the clients saw. The verdict: does memory grow after the first quarter (least squares over twelve stretches, with 95 %
-interval), are descriptors and threads back to what they were, did a friendly request fail, was anything answered with 500 or more.
+`accordion serve` runs in processes of its own over the zoo and a folder of packages; `soak_load.py` and its neighbours say what its
+clients do. Memory, descriptors, threads and connections of every process of the endpoint are read every few seconds; its log counts
+answers, beside what the clients saw. The verdict: does memory grow after the first quarter (least squares over twelve stretches,
+with 95 % interval), are descriptors and threads back to what they were, did a friendly request fail, was anything answered with 500 or
+more.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    from soak_load import Load, Publisher  # type: ignore[import-not-found]
+    from soak_load import Load  # type: ignore[import-not-found]
+    from soak_publisher import Publisher  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
