@@ -7,8 +7,8 @@
 `accordion serve` runs in processes of its own over the zoo and a folder of packages; `soak_load.py` and its neighbours say what its
 clients do. Memory, descriptors, threads and connections of every process of the endpoint are read every few seconds; its log counts
 answers, beside what the clients saw. The verdict: does memory grow after the first quarter (least squares over twelve stretches,
-with 95 % interval), are descriptors and threads back to what they were, did a friendly request fail, was anything answered with 500 or
-more.
+with 95 % interval), are descriptors and threads back to what they were, did a friendly request fail, was anything answered with 500
+or more.
 """
 
 from __future__ import annotations
