@@ -5,6 +5,7 @@ from pathlib import Path
 
 import growth  # type: ignore[import-not-found]
 import growth_operations  # type: ignore[import-not-found]
+import pytest
 
 
 def row(exponent: float, peak_mib: float = 0.0) -> dict[str, list[list[float]]]:
@@ -23,6 +24,17 @@ def test_the_fixed_cost_does_not_hide_how_it_grows() -> None:
 def test_what_must_not_grow_at_all() -> None:
     assert growth.judged("bytes", "plan", row(0.0))["time_held"]
     assert not growth.judged("bytes", "plan", row(1.0))["time_held"]
+
+
+def test_what_checks_all_graphs_is_held_against_their_nodes() -> None:
+    square = {str(size): [[3e-5 * size * (size + 1) / 2, 0.0, 0.0]] for size in growth.LADDERS}
+    found = growth.judged("ladder", "verify", square)
+    assert found["time_held"] and found["by_nodes"]
+    assert found["time"]["slope"] == pytest.approx(1.0)
+    assert "verify, by nodes of all graphs" in growth.table("ladder", {"fits": {"verify": found}})
+    assert not growth.judged("ladder", "open", square)["time_held"]
+    cube = {size: [[one[0] * int(size), 0.0, 0.0] for one in found] for size, found in square.items()}
+    assert not growth.judged("ladder", "verify", cube)["time_held"]
 
 
 def test_memory_that_follows_the_bytes_is_found_and_the_allocators_is_not() -> None:
