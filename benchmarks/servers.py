@@ -1,5 +1,5 @@
-"""Servers that the benchmarks start themselves: the endpoint, nginx over a folder with a configuration of a few lines, and nginx
-before an endpoint with the configuration in `deploy/`."""
+"""Servers that the benchmarks start themselves: the endpoint, a stock registry, nginx over a folder with a configuration of a few
+lines, and nginx before an endpoint with the configuration in `deploy/`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-START_S = 60.0
+START_S = 300.0  # a bound for a catalog of ten thousand packages on a busy machine, not a measurement
 SHIPPED = Path(__file__).parents[1] / "deploy" / "nginx.conf"
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -75,13 +76,30 @@ class Server:
                     total += int(line.split()[1]) * 1024
         return total
 
+    def resident_bytes(self) -> int:
+        """What its processes have in memory."""
+        return self._status("VmRSS:")
+
+    def peak_bytes(self) -> int:
+        """What they had at most, each by itself, since `forget_peak`."""
+        return self._status("VmHWM:")
+
+    def forget_peak(self) -> None:
+        """The peak counts from now on."""
+        for pid in self.processes():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _status(self, key: str) -> int:
+        rows = [row for pid in self.processes() for row in Path(f"/proc/{pid}/status").read_text().splitlines()]
+        return sum(int(row.split()[1]) * 1024 for row in rows if row.startswith(key))
+
 
 @contextmanager
-def accordion(*arguments: str) -> Iterator[Server]:
-    """`accordion serve ARGUMENTS` on a free port."""
+def accordion(*arguments: str, stderr: IO[bytes] | None = None) -> Iterator[Server]:
+    """`accordion serve ARGUMENTS` on a free port; what it logs goes to `stderr` where that is given."""
     with tempfile.TemporaryFile() as said:
         command = [sys.executable, "-m", "accordion.cli", "serve", *arguments, "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=said)
+        process = subprocess.Popen(command, stdout=said, stderr=stderr)
         try:
             end = time.monotonic() + START_S
             while True:
@@ -160,3 +178,33 @@ def _nginx(configuration: Callable[[Path, int], str]) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextmanager
+def stock_registry(folder: Path) -> Iterator[str | None]:
+    """Debian's docker-registry over an empty folder: its address, or None where it is not installed."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        yield None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = folder / "registry.yml"
+    storage = f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}"
+    settings.write_text(f"version: 0.1\nlog: {{level: error}}\n{storage}\nhttp: {{addr: '{address}'}}\n")
+    process = subprocess.Popen([program, "serve", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > end:
+                    raise SystemExit("docker-registry did not start") from None
+                time.sleep(0.05)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait()

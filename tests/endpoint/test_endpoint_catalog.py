@@ -11,7 +11,7 @@ import pytest
 
 from accordion.artifact.layout import Layout
 from accordion.endpoint.catalog import Catalog
-from accordion.endpoint.package import Package
+from accordion.endpoint.package import Package, Snapshot
 from accordion.errors import FormatError, UsageError
 
 Build = Callable[..., Any]
@@ -189,6 +189,53 @@ async def test_a_list_is_not_made_anew_for_every_request(tmp_path: Path, build: 
     async with connect(tmp_path / "all", rescan_s=1000) as client:
         build(tmp_path / "all" / "second")
         assert (await client.get("/v2/second/manifests/latest")).status_code == 404
+
+
+class Counted:
+    """How often packages are looked at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = 0
+        snapshot = Package.snapshot
+
+        def counting(package: Package) -> Snapshot | None:
+            self.looks += 1
+            return snapshot(package)
+
+        monkeypatch.setattr(Package, "snapshot", counting)
+
+    def since(self) -> int:
+        looks, self.looks = self.looks, 0
+        return looks
+
+
+async def test_how_many_packages_there_are_costs_those_of_one_nothing(
+    tmp_path: Path, build: Build, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan, a manifest and a reload look at their own package; unknown names, lists and health at all, but not every time."""
+    built = [build(tmp_path / "all" / f"net-{k}") for k in range(20)]
+    counted = Counted(monkeypatch)
+    async with connect(tmp_path / "all", rescan_s=1000) as client:
+        assert counted.since() <= 2 * len(built)
+        assert (await client.post("/v2/net-3/_accordion/plan")).status_code == 200
+        assert (await client.get("/v2/net-3/manifests/latest")).status_code == 200
+        assert counted.since() == 0
+        Layout.open(built[3].path).add_version("new", built[3].manifest)
+        assert (await client.get("/v2/net-3/manifests/new")).status_code == 200
+        assert counted.since() == 1
+        for path in ("/v2/unknown/manifests/latest", "/v2/_catalog", "/v2/_catalog?n=2", "/healthz", "/metrics"):
+            for _ in range(10):
+                await client.get(path)
+        assert counted.since() == 0
+
+
+def test_a_look_at_what_is_wrong_ends_with_the_first_package(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k in range(20):
+        build(tmp_path / f"net-{k:02}")
+    spoil_index(tmp_path / "net-00")
+    counted = Counted(monkeypatch)
+    Catalog([tmp_path], whole=False)
+    assert counted.since() == 2
 
 
 def test_versions_are_read_once(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -161,4 +162,28 @@ def test_announcing_without_a_callback(package: Any, capsys: pytest.CaptureFixtu
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         server._announce(listening.getsockname(), "http://here", server._print, threading.Event())
+    assert capsys.readouterr().err == "serving at http://here\n"
+
+
+def test_it_is_announced_however_long_the_workers_take(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten thousand packages take a slow machine more than a minute."""
+    clock = itertools.count()
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+
+    class Late:
+        """As the event that ends the wait; after 200 looks, each a second of that clock or more, somebody begins to listen."""
+
+        looks = 0
+
+        def wait(self, seconds: float) -> bool:
+            self.looks += 1
+            if self.looks == 200:
+                listening.listen()
+            return self.looks > 300
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        late = Late()
+        server._announce(listening.getsockname(), "http://here", server._print, cast(threading.Event, late))
+    assert late.looks == 200
     assert capsys.readouterr().err == "serving at http://here\n"

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,28 @@ def open_still(client: socket.socket) -> bool:
             pass
     except BlockingIOError:
         return True
+    except ConnectionResetError:  # what was not taken was thrown away
+        pass
     return False
+
+
+def in_the_kernel(client: tuple[str, int]) -> int:
+    """Bytes that the kernel keeps on their way to this address."""
+    place = f"0100007F:{client[1]:04X}"
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[0], 16) for row in rows if row[2] == place)
+
+
+def test_what_was_not_taken_leaves_the_kernel_with_the_connection() -> None:
+    now = [0.0]
+    watch = SlowReaders(8_000, 30, lambda: None, clock=lambda: now[0])
+    with connection() as (server, client):
+        fill(server)
+        for now[0] in (1.0, 31.1):
+            watch.look()
+        assert in_the_kernel(client.getsockname()) > 0
+        server.close()  # as the server does when it finds the connection shut
+        assert in_the_kernel(client.getsockname()) == 0  # although the client never took anything
 
 
 def test_who_takes_nothing_is_cut_off_and_nobody_else() -> None:

@@ -77,12 +77,14 @@ class Folder:
         about = {"name": self.job.target.name, "url": self.job.target.base, "reference": reference}
         if self.running is None or self.running.manifest.digest == manifest.digest or self.held() is None:
             self.store = Store.begin(self.job.root, manifest, **about)  # type: ignore[arg-type]
-            if self.running is not None and self.running.manifest.digest == manifest.digest:
-                self.store.state = replace(self.store.state, files=self.running.state.files)
-                self.store.provable = self.running.provable
+            seen = self.running if self.running is not None and self.running.manifest.digest == manifest.digest else None
+            if seen is not None:
+                self.store.state = replace(self.store.state, files=seen.state.files)
+                self.store.provable = seen.provable
             if proof is not None:
                 self.store.keep(proof)
-            self.store.repair()
+            if seen is None or self.store.provable != seen.provable:  # else `take_stock` has just read every file
+                self.store.repair()
             self.running = self.store
         else:
             self.store = self.running.next_version(manifest, **about)  # type: ignore[arg-type]

@@ -34,14 +34,17 @@ class Catalog:
 
     A directory that is a package has its own name; one that holds several gives each its path below the directory. Links to
     directories are not followed. Packages that come later are found, and those that go are dropped. A text with `://` in it is a
-    repository in a registry, which is served under its own name.
+    repository in a registry, which is served under its own name. With `whole` false, packages are read only until one is found that
+    can be served: that is enough to say what is wrong.
 
     Raises:
         UsageError: a directory is missing or holds no package, a name is impossible, or two are equal.
         FormatError: not one package can be served.
     """
 
-    def __init__(self, directories: Sequence[Path | str], *, rescan_s: float = RESCAN_S, refresh_s: float = REFRESH_S) -> None:
+    def __init__(
+        self, directories: Sequence[Path | str], *, rescan_s: float = RESCAN_S, refresh_s: float = REFRESH_S, whole: bool = True
+    ) -> None:
         if not directories:
             raise UsageError("name at least one directory with packages")
         far = [source_reference(text) for text in directories if isinstance(text, str) and "://" in text]
@@ -53,15 +56,17 @@ class Catalog:
         self._scanned = 0.0
         self._packages: dict[str, Source] = {}
         self._misnamed: dict[str, str] = {}
+        self._names: list[str] = []
         self._scan(first=True)
-        self._load_all()
-        if not self.names():
+        if not any(package.snapshot() is not None for package in self._packages.values()):
             name, problem = next(iter(self.problems().items()), ("", "there is no package"))
             raise FormatError(f"nothing can be served: {name}: {problem}")
+        if whole:
+            self._load_all()
 
     def names(self) -> list[str]:
-        """The names of what can be served, sorted."""
-        return sorted(name for name, package in list(self._packages.items()) if package.snapshot() is not None)
+        """The names of what could be served when the packages were last looked at, sorted."""
+        return list(self._names)
 
     def problems(self) -> dict[str, str]:
         """What is wrong, by name: one line each, without paths."""
@@ -80,11 +85,11 @@ class Catalog:
         return await asyncio.to_thread(self._find, name)
 
     def refresh(self) -> None:
-        """Looks for packages that have come or gone, unless that was done a moment ago."""
+        """Looks for packages that have come, gone or changed, unless that was done a moment ago."""
         with self._lock:
             if time.monotonic() - self._scanned >= self._rescan_s:
                 self._scan(first=False)
-        self._load_all()
+                self._load_all()
 
     def _find(self, name: str) -> Served | None:
         package = self._packages.get(name)
@@ -94,8 +99,8 @@ class Catalog:
         return package.snapshot() if package is not None else None
 
     def _load_all(self) -> None:
-        for package in list(self._packages.values()):
-            package.snapshot()
+        """Reads what is new. It touches every package, so it is done as rarely as the folders are searched."""
+        self._names = sorted(name for name, package in list(self._packages.items()) if package.snapshot() is not None)
 
     def _scan(self, *, first: bool) -> None:
         packages: dict[str, Source] = {package.name: package for package in self._far}

@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +38,6 @@ from accordion.errors import AccordionError, UsageError
 __all__ = ["Front", "serve"]
 
 GRACE_S = 30.0  # how long transfers under way may take to end after a signal to stop
-_READY_S = 60.0  # how long the workers may take to start listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ def serve(
     if capacity_bps is not None:
         how["capacity_bps"] = capacity_bps / workers
     # What is wrong is said here, once; the workers make their own.
-    Catalog(directories)
+    Catalog(directories, whole=False)
     Accel.of(how.get("accel_redirect"), Proxies(how.get("trusted_proxies", ())), how.get("accel_export"))
     if (demand := how.get("request_log")) is not None:
         check_log(Path(demand))
@@ -217,9 +215,8 @@ def _reserve(host: str, port: int) -> socket.socket:
 
 
 def _announce(address: tuple[str, int], url: str, tell: Callable[[str], None], stopping: threading.Event) -> None:
-    """Tells the URL as soon as somebody answers there."""
-    begin = time.monotonic()
-    while not stopping.wait(0.02) and time.monotonic() - begin < _READY_S:
+    """Tells the URL as soon as somebody answers there: with thousands of packages that takes workers a while."""
+    while not stopping.wait(0.02):
         try:
             socket.create_connection(address, timeout=1).close()
         except OSError:

@@ -27,6 +27,9 @@ __all__ = ["SlowReaders", "available"]
 LOG = logging.getLogger("accordion.endpoint")
 LOOKS = 4  # in the time that a reader is given: it is cut off at most a quarter later
 LEAST_S = 0.05  # between two looks
+# When the server closes it, what was not taken is thrown away. Else the kernel would keep it, megabytes of each connection, for as
+# long as the other side answers that it takes nothing just now.
+_AT_ONCE = struct.pack("ii", 1, 0)
 _LISTEN, _OPEN = 10, (1, 8)  # of tcpi_state: established, and closed by the other side only
 
 
@@ -85,6 +88,7 @@ class SlowReaders:
             if now - span.since >= self._patience_s:
                 if acked - span.acked < self._least * (now - span.since):
                     with suppress(OSError):
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                         one.shutdown(socket.SHUT_RDWR)
                     LOG.info("a reader was cut off: too slow")
                     self._cut()
