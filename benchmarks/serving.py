@@ -9,7 +9,7 @@ shares the cores.
 - blobs of 10 MB and 200 kB and a whole stream: the endpoint alone; nginx over `accordion export` with the shipped configuration;
   and nginx with `deploy/nginx.conf` before an endpoint that leaves files to it (`--accel-redirect`), so that there are two
   processes. The peer is nginx over plain files of these bytes, with `sendfile`, `tcp_nopush`, no log, and nothing else;
-- plans over a ladder of 27 configurations, as devices ask for them that hold nothing (a deadline, a rate, a round trip), and as
+- plans over a ladder, as devices ask for them that hold nothing (a deadline, a rate, a round trip), and as
   all kinds of devices might (upgrades, bounds on quality, bytes and computation, confidence); each request is another. The peer
   is an empty handler on the same server (granian), which reads the request and answers a constant of these answers' mean size;
 - memory: what one more connection, that waits in the middle of a blob, makes the endpoint hold.
@@ -55,7 +55,7 @@ HOW = [
     "Requests a second as a share of the peer's in the same round, with one worker each (nginx before an endpoint: one each)",
     "and the load generator on the same two cores. The peers are nginx over plain files of the same bytes (`sendfile`,",
     "`tcp_nopush`, no log), and an application of a few lines on the endpoint's own server, which reads a request and answers",
-    "as many bytes. Each plan is asked for with other figures, over the 27 configurations of `zoo/resnet56-cifar10`; those of",
+    "as many bytes. Each plan is asked for with other figures, over the configurations of `zoo/resnet56-cifar10`; those of",
     "all kinds are upgrades, and bounds on quality, bytes and computation.",
 ]
 
