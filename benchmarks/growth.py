@@ -258,8 +258,8 @@ def table(part: str, found: dict[str, Any]) -> str:
     """Markdown, as docs/serving.md shows it."""
     unit = {"bytes": "bytes", "ladder": "configurations", "catalog": "packages"}[part]
     lines = [
-        f"| against {unit} | at the largest | exponent of time | peak of memory | exponent of memory |",
-        "|---|---:|---:|---:|---:|",
+        f"| against {unit} | at the largest | exponent of time | of processor time | peak of memory | exponent of memory |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for name, fit in found["fits"].items():
         took = f"{fit['seconds'] * 1e3:.3g} ms" if fit["seconds"] < 1 else f"{fit['seconds']:.3g} s"
@@ -301,7 +301,7 @@ def picture(value: dict[str, Any], path: Path) -> None:
             for axes, unit in ((grid[0][column], "seconds"), (grid[1][column], "MiB more than before, at most")):
                 axes.set(xscale="log", yscale="log", xlabel=labels[part], ylabel=unit if column == 0 else "")
                 slope_one(axes, GREY)
-                axes.legend(fontsize=6, loc="upper left")
+                axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4, frameon=False)
                 plain(axes)
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
