@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -342,16 +342,26 @@ def test_the_short_way_comes_to_the_same(
     assert answer() == answer(max_macs=10**18)
 
 
-def test_a_plan_over_55_configurations_is_quick(version: Maker) -> None:
-    """50 µs are aimed at; the test allows for a busy machine."""
-    manifest, ladder = version([1000] * 56, [0.5 + k / 200 for k in range(55)])
+def test_a_plan_takes_hardly_more_steps_with_four_times_the_configurations(version: Maker) -> None:
+    """How long one takes, benchmarks/planning.py measures; here calls are counted, which no other work on the machine changes."""
+    calls = [_calls(version, k) for k in (55, 220)]
+    assert 0 < calls[1] <= calls[0] + 8
+
+
+def _calls(version: Maker, k: int) -> int:
+    manifest, ladder = version([1000] * (k + 1), [0.5 + index / (4 * k) for index in range(k)])
     table = PlanTable(manifest, ladder)
-    request = Request(deadline_s=0.03, throughput_bps=1e7, rtt_s=0.001, min_quality=0.5)
-    best = min(_timed(table, request) for _ in range(50))
-    assert best < 500e-6
-
-
-def _timed(table: PlanTable, request: Request) -> float:
-    begin = time.perf_counter()
+    request = Request(deadline_s=0.1, throughput_bps=1e7, rtt_s=0.001, min_quality=0.5)
     table.plan("net", request)
-    return time.perf_counter() - begin
+    count = 0
+
+    def counted(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        table.plan("net", request)
+    finally:
+        sys.setprofile(None)
+    return count
