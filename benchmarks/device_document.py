@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from documents import markdown, placed  # type: ignore[import-not-found]
 
 __all__ = ["DOCUMENT", "written"]
 
@@ -20,12 +21,7 @@ NOTHING = "Not measured yet.\n"
 def written(text: str) -> str:
     """The document with its tables made anew."""
     for mark, table in (("transfer", _transfer()), ("first", _first()), ("upgrade", _upgrade())):
-        begin, end = f"<!-- {mark} -->\n", "<!-- end -->"
-        if text.count(begin) != 1:
-            raise ValueError(f"{DOCUMENT} has {text.count(begin)} places for the table of {mark}")
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = before + begin + table + end + after
+        text = placed(text, mark, table)
     return text
 
 
@@ -47,7 +43,7 @@ def _transfer() -> str:
         for row in rows
     ]
     head = ("package", "bytes", "Mbit/s", "bytes ÷ rate", "fetch", "beyond bytes ÷ rate", "plain download, the same", "target")
-    return _table(head, told) + f"\n![seconds against rates](../{PICTURE.relative_to(ROOT)})\n"
+    return markdown(head, told) + f"\n![seconds against rates](../{PICTURE.relative_to(ROOT)})\n"
 
 
 def _first() -> str:
@@ -68,7 +64,7 @@ def _first() -> str:
         )
         for row in rows
     ]
-    return _table(head, told)
+    return markdown(head, told)
 
 
 def _upgrade() -> str:
@@ -107,7 +103,7 @@ def _upgrade() -> str:
                 f"{tight:.0%}",
             )
         )
-    return _table(head, told)
+    return markdown(head, told)
 
 
 def draw() -> None:
@@ -157,11 +153,6 @@ def _beyond(share: dict[str, float], link_s: float) -> str:
     """Milliseconds, with their spread, and the share of the link's time."""
     middle, least, most = (share[name] * link_s * 1e3 for name in ("median", "least", "most"))
     return f"{middle:+.0f} ms ({least:+.0f} to {most:+.0f}), {share['median']:+.1%}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from documents import placed  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "serving.json", ROOT / "docs" / "serving.md"
@@ -15,7 +16,6 @@ COLUMNS = {
     "nginx, exported": "nginx over an export",
     "nginx before endpoint": "nginx, `--accel-redirect`",
 }
-PLACE = re.compile(r"(<!-- table: serving -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def lines(value: dict[str, Any]) -> list[str]:
@@ -41,10 +41,7 @@ def lines(value: dict[str, Any]) -> list[str]:
 
 def fill(text: str, value: dict[str, Any]) -> str:
     """The document with the table in its place."""
-    made, count = PLACE.subn(lambda match: match[1] + "\n" + "\n".join(lines(value)) + "\n\n" + match[2], text)
-    if count != 1:
-        raise SystemExit("the document has no place for the table, or several")
-    return made
+    return str(placed(text, "serving", "\n".join(lines(value))))
 
 
 def main() -> None:

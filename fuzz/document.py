@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from benchmarks.documents import markdown, placed
 
 __all__ = ["DOCUMENT", "written"]
 
@@ -23,19 +23,14 @@ KINDS = {
 def written(text: str) -> str:
     """The document with its tables made anew."""
     for mark, table in (("fuzz", _fuzz()), ("faults", _faults()), ("memory", _memory())):
-        begin, end = f"<!-- {mark} -->\n", "<!-- end -->"
-        if text.count(begin) != 1:
-            raise ValueError(f"{DOCUMENT} has {text.count(begin)} places for the table of {mark}")
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = before + begin + table + end + after
+        text = placed(text, mark, table)
     return text
 
 
 def _fuzz() -> str:
     rows = json.loads((ROOT / "fuzz" / "results.json").read_text())
     corpus = ROOT / "fuzz" / "corpus"
-    return _table(
+    return markdown(
         ("target", "seconds", "executions", "findings", "inputs kept"),
         [
             (name, row["seconds"], f"{row['executions']:,}", row["findings"], len(list((corpus / name).glob("*"))))
@@ -50,7 +45,7 @@ def _faults() -> str:
     for kind, row in counts.items():
         held = ", ".join(f"{name} {count}" for name, count in row["held_after_the_kill"].items())
         rows.append((KINDS[kind], row["killed_while_it_worked"], held, row["bytes_that_came_twice"]))
-    return _table(("killed", "kills", "what the folder held then", "bytes that came twice"), rows)
+    return markdown(("killed", "kills", "what the folder held then", "bytes that came twice"), rows)
 
 
 def _memory() -> str:
@@ -63,9 +58,6 @@ def _memory() -> str:
         )
         for row in found["steps"]
     ]
-    return f"`{found['package']}`:\n\n" + _table(("step to", "alone", "peak of the upgrade", "the one before and it, alone"), rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+    return f"`{found['package']}`:\n\n" + markdown(
+        ("step to", "alone", "peak of the upgrade", "the one before and it, alone"), rows
+    )

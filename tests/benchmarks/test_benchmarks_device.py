@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.device_document import DOCUMENT, written
+from device_document import DOCUMENT, written  # type: ignore[import-not-found]
 
 
 def test_the_tables_in_the_documentation_are_what_was_measured() -> None:
