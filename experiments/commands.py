@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from accordion.cli import options
-from accordion.errors import AccordionError, TrainingError, UsageError
+from accordion.errors import AccordionError, UsageError
 from accordion.profiling.latency import machine_name
 from experiments import catalogue, listing, outcome, timing
 from experiments.comparisons.commands import add_parsers as add_comparisons
+from experiments.one_by_one import one_by_one
 from experiments.run import Run
 from experiments.state import state_of
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
-LEAST_SECONDS = 60.0  # no run is begun or gone on with for less
 
 
 class _Parser(argparse.ArgumentParser):
@@ -139,39 +139,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _next(arguments: argparse.Namespace, deadline: float | None) -> int:
-    """Run after run. One that another process is at is left to it; one that fails is said and left, so that the others get done."""
-    from experiments.execute import BusyError
-
-    left: set[str] = set()
-    failed: AccordionError | None = None
-    while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
+    def still_open() -> list[Run]:
         outcomes = {found.name: found for found in outcome.read_all(arguments.data)}
-        open_runs = [
-            run
-            for run in catalogue.catalogue()
-            if run.name not in left
-            and (arguments.only is None or arguments.only in run.name)
-            and state_of(run, outcomes, arguments.runs).open
-        ]
-        if not open_runs:
-            _say("nothing is left to do here" if not left else "nothing else is left to do here")
-            break
-        run = open_runs[0]
-        try:
-            _one(run, arguments, deadline)
-        except BusyError as error:
-            _say(str(error))
-            left.add(run.name)
-            continue
-        except TrainingError as error:
-            raise TrainingError(f"{run.name}: {error}") from error  # a signal: whoever sent it wants no other run instead
-        except AccordionError as error:
-            _say(f"{run.name} failed: {error}")
-            failed = error
-            left.add(run.name)
-        if arguments.once:
-            break
-    return failed.exit_code if failed else 0
+        asked = [run for run in catalogue.catalogue() if arguments.only is None or arguments.only in run.name]
+        return [run for run in asked if state_of(run, outcomes, arguments.runs).open]
+
+    return one_by_one(still_open, lambda run: _one(run, arguments, deadline), _say, deadline=deadline, once=arguments.once)
 
 
 def _one(run: Run, arguments: argparse.Namespace, deadline: float | None) -> bool:

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from accordion.cli import options
-from accordion.errors import AccordionError, TrainingError, UsageError
+from accordion.errors import UsageError
 from accordion.profiling.latency import machine_name
 from experiments import timing
 from experiments.comparisons import catalogue, listing, outcome
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.outcome import read_results
+from experiments.one_by_one import one_by_one
 
 __all__ = ["add_parsers"]
-
-LEAST_SECONDS = 60.0  # nothing is begun or gone on with for less
 
 
 def add_parsers(parser: argparse.ArgumentParser) -> None:
@@ -79,40 +78,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _next(arguments: argparse.Namespace, deadline: float | None) -> int:
-    """One after the other; what another process is at is left to it, what fails is said and left."""
-    from experiments.execute import BusyError
+    def still_open() -> list[Comparison]:
+        asked = [one for one in _asked(arguments) if arguments.only is None or arguments.only in one.name]
+        if arguments.trial is not None:  # a trial's outcomes have other settings than the list says
+            done = {path.stem for path in arguments.data.glob("*.json")}
+            return [one for one in asked if one.name not in done and listing.state_of(one, {}, arguments.runs).open]
+        results = {found.name: found for found in read_results(arguments.data)}
+        return [one for one in asked if listing.state_of(one, results, arguments.runs).open]
 
-    left: set[str] = set()
-    failed: AccordionError | None = None
-    while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
-        done = {path.stem for path in arguments.data.glob("*.json")} if arguments.trial is not None else set()
-        results = {} if arguments.trial is not None else {found.name: found for found in read_results(arguments.data)}
-        open_ones = [
-            one
-            for one in _asked(arguments)
-            if one.name not in left | done
-            and (arguments.only is None or arguments.only in one.name)
-            and listing.state_of(one, results, arguments.runs).open
-        ]
-        if not open_ones:
-            _say("nothing is left to do here" if not left else "nothing else is left to do here")
-            break
-        one = open_ones[0]
-        try:
-            _one(one, arguments, deadline)
-        except BusyError as error:
-            _say(str(error))
-            left.add(one.name)
-            continue
-        except TrainingError as error:
-            raise TrainingError(f"{one.name}: {error}") from error  # a signal: whoever sent it wants no other instead
-        except AccordionError as error:
-            _say(f"{one.name} failed: {error}")
-            failed = error
-            left.add(one.name)
-        if arguments.once:
-            break
-    return failed.exit_code if failed else 0
+    return one_by_one(still_open, lambda one: _one(one, arguments, deadline), _say, deadline=deadline, once=arguments.once)
 
 
 def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None) -> bool:

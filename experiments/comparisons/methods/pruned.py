@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,6 +15,7 @@ from torch.nn.utils import prune
 from accordion.elastic import CifarResNet
 from accordion.packaging.codecs import Builder, Encoded, Part, Precision
 from accordion.packaging.codecs.interface import Weights
+from accordion.packaging.codecs.sparse import scattered
 from accordion.profiling import count_macs, count_parameters
 from experiments.comparisons.bases import plain
 from experiments.comparisons.context import Context, Made, Method
@@ -25,7 +25,6 @@ from experiments.comparisons.methods.common import example, folder_of, measured,
 
 __all__ = ["METHOD", "SparseFloat", "convolutions", "cut"]
 
-FLOAT, INT32 = int(onnx.TensorProto.FLOAT), int(onnx.TensorProto.INT32)
 NEEDS = "sparse kernels, to be faster too"
 RAMP, EVERY = 2 / 3, 20
 """The share of the training over which pruning grows, and the steps between two looks at what is smallest."""
@@ -47,19 +46,9 @@ class SparseFloat:
         return Encoded({"codes": Part(wide[present].astype(np.float32)), "present": Part(bits, "values")}, weight)
 
     def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:
-        """The running count of bits is each weight's place among those that travelled; place 0 is a zero for all others."""
-        inner = int(np.prod(shape[1:], dtype=np.int64))
-        width = -(-inner // 8)
-        column = build.op("Reshape", parts["present"], build.numbers(-1, width, 1))
-        shifted = build.op("BitShift", column, build.tensor(np.arange(8, dtype=np.uint8)), direction="RIGHT")
-        bits = build.op("Mod", shifted, build.tensor(np.array(2, np.uint8)))
-        bits = build.op("Cast", build.op("Reshape", bits, build.numbers(-1)), to=INT32)
-        places = build.op("Mul", build.op("CumSum", bits, build.tensor(np.array(0, np.int64))), bits)
+        """Weights at the places where a bit says so."""
         values = build.op("Concat", build.tensor(np.zeros(1, np.float32)), parts["codes"], axis=0)
-        dense = build.op("Reshape", build.op("Gather", values, places, axis=0), build.numbers(-1, 8 * width))
-        if inner % 8:
-            dense = build.op("Slice", dense, build.numbers(0), build.numbers(inner), build.numbers(1))
-        return build.op("Reshape", dense, build.numbers(-1, *shape[1:]))
+        return scattered(build, parts["present"], values, shape)
 
 
 def convolutions(module: CifarResNet) -> list[nn.Conv2d]:

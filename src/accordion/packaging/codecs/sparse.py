@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from accordion.packaging.codecs.integers import quantize
 from accordion.packaging.codecs.interface import Builder, Encoded, Part, Weights
 
-__all__ = ["Sparse"]
+__all__ = ["Sparse", "scattered"]
 
 FLOAT, INT32 = int(onnx.TensorProto.FLOAT), int(onnx.TensorProto.INT32)
 
@@ -60,14 +60,7 @@ class Sparse:
         return stored.astype(np.float32) * np.float32(2.0**self.exponent)
 
     def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:
-        """The running count of bits is the place of each weight among those that travelled; place 0 holds a zero for all others."""
-        inner = int(np.prod(shape[1:], dtype=np.int64))
-        width = -(-inner // 8)
-        column = build.op("Reshape", parts["present"], build.numbers(-1, width, 1))
-        shifted = build.op("BitShift", column, build.tensor(np.arange(8, dtype=np.uint8)), direction="RIGHT")
-        bits = build.op("Mod", shifted, build.tensor(np.array(2, np.uint8)))
-        bits = build.op("Cast", build.op("Reshape", bits, build.numbers(-1)), to=INT32)
-        places = build.op("Mul", build.op("CumSum", bits, build.tensor(np.array(0, np.int64))), bits)
+        """Codes, centred, at the places where a bit says so."""
         codes = parts["codes"]
         if self.bits == 4:
             high = build.op("BitShift", codes, build.tensor(np.array(4, np.uint8)), direction="RIGHT")
@@ -77,10 +70,26 @@ class Sparse:
         offset = 2 ** (self.bits - 1)
         codes = build.op("Concat", build.tensor(np.array([offset], np.uint8)), codes, axis=0)
         centred = build.op("Sub", build.op("Cast", codes, to=FLOAT), build.tensor(np.array(float(offset), np.float32)))
-        dense = build.op("Reshape", build.op("Gather", centred, places, axis=0), build.numbers(-1, 8 * width))
-        if inner % 8:
-            dense = build.op("Slice", dense, build.numbers(0), build.numbers(inner), build.numbers(1))
         scales = build.op("Cast", parts["scales"], to=FLOAT)
         scales = build.op("Mul", scales, build.tensor(np.array(2.0**self.exponent, np.float32)))
         scales = build.op("Reshape", scales, build.numbers(-1, *(1 for _ in shape[1:])))
-        return build.op("Mul", build.op("Reshape", dense, build.numbers(-1, *shape[1:])), scales)
+        return build.op("Mul", scattered(build, parts["present"], centred, shape), scales)
+
+
+def scattered(build: Builder, present: str, values: str, shape: tuple[int, ...]) -> str:
+    """The name of a tensor of `shape` that has `values` in turn where `present` has a bit, and values[0], a zero, elsewhere.
+
+    `present`: uint8, a bit for each place, each row of the first axis filled up to whole bytes. The running count of bits is the
+    place of each weight among those that travelled.
+    """
+    inner = int(np.prod(shape[1:], dtype=np.int64))
+    width = -(-inner // 8)
+    column = build.op("Reshape", present, build.numbers(-1, width, 1))
+    shifted = build.op("BitShift", column, build.tensor(np.arange(8, dtype=np.uint8)), direction="RIGHT")
+    bits = build.op("Mod", shifted, build.tensor(np.array(2, np.uint8)))
+    bits = build.op("Cast", build.op("Reshape", bits, build.numbers(-1)), to=INT32)
+    places = build.op("Mul", build.op("CumSum", bits, build.tensor(np.array(0, np.int64))), bits)
+    dense = build.op("Reshape", build.op("Gather", values, places, axis=0), build.numbers(-1, 8 * width))
+    if inner % 8:
+        dense = build.op("Slice", dense, build.numbers(0), build.numbers(inner), build.numbers(1))
+    return build.op("Reshape", dense, build.numbers(-1, *shape[1:]))

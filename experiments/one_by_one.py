@@ -1,0 +1,62 @@
+"""One open piece of work after the other, while there is time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from accordion.errors import AccordionError, TrainingError
+
+__all__ = ["LEAST_SECONDS", "one_by_one"]
+
+LEAST_SECONDS = 60.0
+"""With less time left, nothing is begun or gone on with."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+def one_by_one(
+    still_open: Callable[[], Iterable[T]],
+    work: Callable[[T], object],
+    say: Callable[[str], None],
+    *,
+    deadline: float | None = None,
+    once: bool = False,
+) -> int:
+    """Works on the first of `still_open()`, which is asked again each time, until nothing is left or `deadline` (of
+    `time.monotonic`) is near; the exit code.
+
+    What another process is at is left to it. What fails is said and left, so that the others get done. TrainingError if a signal
+    stopped one: whoever sent it wants no other instead.
+    """
+    from experiments.execute import BusyError  # torch comes with it
+
+    left: set[str] = set()
+    failed: AccordionError | None = None
+    while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
+        one = next((one for one in still_open() if one.name not in left), None)
+        if one is None:
+            say("nothing is left to do here" if not left else "nothing else is left to do here")
+            break
+        try:
+            work(one)
+        except BusyError as error:
+            say(str(error))
+            left.add(one.name)
+            continue
+        except TrainingError as error:
+            raise TrainingError(f"{one.name}: {error}") from error
+        except AccordionError as error:
+            say(f"{one.name} failed: {error}")
+            failed = error
+            left.add(one.name)
+        if once:
+            break
+    return failed.exit_code if failed else 0
