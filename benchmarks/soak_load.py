@@ -39,7 +39,9 @@ class Load:
 
     async def run(self) -> None:
         """Returns when it was stopped and all actions have ended."""
-        connector = aiohttp.TCPConnector(limit=60)
+        # Idle connections are given up before the endpoint closes them: a request that is on its way just then is lost, and nobody
+        # may repeat a POST without knowing what it does.
+        connector = aiohttp.TCPConnector(limit=60, keepalive_timeout=10)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session:
             self.friendly.session = self.hostile.session = session
             publishing = asyncio.create_task(self._publish())

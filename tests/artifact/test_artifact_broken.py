@@ -161,7 +161,7 @@ def test_no_directory_is_wrong_usage(tmp_path: Path) -> None:
         verify_package(tmp_path / "file")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_byte_changed_anywhere_is_a_problem(
     golden: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -18,7 +18,7 @@ from accordion.errors import ContentError
 
 NAMES = ("precision", "trees", "cache")
 DECLARED = Declared(10_000, 10_000)
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

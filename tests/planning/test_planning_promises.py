@@ -78,7 +78,7 @@ def test_a_constant_link_is_planned_as_ever(net: Version) -> None:
         assert plan.expected_s == pytest.approx(plain.expected_s, rel=0.01)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_more_confidence_never_sends_more_and_more_time_never_less(net: Version, data: st.DataObject) -> None:
     rates = data.draw(st.lists(st.floats(0, 4e5), min_size=3, max_size=20))

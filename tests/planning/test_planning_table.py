@@ -311,7 +311,7 @@ def _keep_maker(version: Maker) -> None:
     _maker[:] = [version]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     qualities=st.lists(st.sampled_from([0.5, 0.6, 0.7]), min_size=1, max_size=6),
     empty=st.sets(st.integers(1, 6)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -253,3 +253,50 @@ async def test_an_identity_buys_a_token() -> None:
         async with RegistryClient(Reference(base, "net"), Credentials(identity="mine")) as client:
             assert await client.tags() == ["v1"]
     assert forms == [{"grant_type": "refresh_token", "client_id": "accordion", "refresh_token": "mine", "service": "here"}]
+
+
+class Weary:
+    """Answers some requests of a connection, keeps it open as if for more, and closes it when the next one has come."""
+
+    def __init__(self, *answered: int) -> None:
+        self.left = list(answered)  # by connection, in order; none of those after
+        self.requests: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left = self.left.pop(0) if self.left else 0
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = next((int(row.partition(":")[2]) for row in head.splitlines() if row.startswith("content-length:")), 0)
+                await reader.readexactly(length)
+                self.requests.append(head.split()[0])
+                if not left:
+                    break
+                left -= 1
+                body = b'{"tags": ["v1"]}'
+                kind = b"Content-Type: application/json\r\nContent-Length: %d" % len(body)
+                writer.write(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n\r\n" + body)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("answered", "requests"),
+    [
+        ((1, 1), ["get", "post", "post"]),
+        ((1, 0), ["get", "post", "post"]),  # once more, not for ever
+        ((2,), ["get", "post"]),
+    ],
+)
+async def test_a_plan_over_a_connection_that_is_closed_just_then(answered: tuple[int, ...], requests: list[str]) -> None:
+    weary = Weary(*answered)
+    server = await asyncio.start_server(weary.serve, "127.0.0.1", 0)
+    async with server:
+        target = Reference(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "name")
+        async with RegistryClient(target) as client:
+            assert await client.tags() == ["v1"]
+            if sum(answered) < 2:
+                with pytest.raises(TransferError, match="can't reach"):
+                    await client.plan({})
+            else:
+                assert await client.plan({}) == {"tags": ["v1"]}
+    assert weary.requests == requests

@@ -31,7 +31,7 @@ PARSERS = {
     "rules": (RULES, lambda data: Rules.parse(data, "it")),
     "artifact": (ARTIFACT, parts_of),
 }
-QUIET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def mutated(good: bytes, at: int, count: int, new: bytes) -> bytes:

@@ -16,6 +16,7 @@ import zstandard
 
 from accordion.artifact.verify import verify_package
 from accordion.data import available, load
+from experiments.zoo import document
 
 ZOO = Path(__file__).parents[2] / "zoo"
 PACKAGES = sorted(path.parent for path in ZOO.glob("*/oci-layout"))
@@ -52,8 +53,18 @@ def lay_out(package: Path, folder: Path) -> dict[str, Any]:
 
 
 def test_there_is_a_zoo_and_it_is_small() -> None:
-    assert [path.name for path in PACKAGES] == ["resnet56-cifar10", "resnet56-cifar10-compact"]
+    assert [path.name for path in PACKAGES] == [
+        "resnet110-cifar100",
+        "resnet110-cifar100-compact",
+        "resnet56-cifar10",
+        "resnet56-cifar10-compact",
+    ]
     assert sum(path.stat().st_size for path in ZOO.rglob("*") if path.is_file()) < 25e6
+
+
+def test_the_model_cards_say_what_the_ladders_say() -> None:
+    """`make evidence` writes them."""
+    assert document.current() == document.CARDS.read_text()
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)

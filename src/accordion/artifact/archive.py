@@ -51,9 +51,9 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     return compress(plain.getvalue())
 
 
-def compress(data: bytes) -> bytes:
+def compress(data: bytes, *, level: int = LEVEL) -> bytes:
     """`data` as one zstd frame that knows its own size; the same bytes every time with one version of zstd."""
-    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True).compress(data)
+    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
 
 
 def decompress(data: bytes, *, limit: int, what: str) -> bytes:

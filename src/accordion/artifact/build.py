@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 from accordion.artifact.archive import compress, diff_id, pack
 from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import sha256_digest
 from accordion.artifact.graph import check_graph
+from accordion.artifact.grouping import group_graphs
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
@@ -81,7 +82,7 @@ def build_version(
     """Writes one version into `layout` and lets `tag` name it.
 
     `ladder_fields` is the ladder as JSON values without `layers`, `graph` and `bytes`, which follow from here. Graphs travel in
-    archives of 1, 2, 4, 8, … graphs, each just before the first configuration that needs it. The same values give the same bytes.
+    archives of several, each just before the first configuration that needs it. The same values give the same bytes.
 
     Raises:
         FormatError: the parts break a rule of the specification; nothing is named.
@@ -139,18 +140,26 @@ def _check_parts(
 
 def _arrange(configurations: Sequence[ConfigurationParts]) -> tuple[list[_Layer], list[int]]:
     """The layers after the ladder, and for each configuration how many of all layers it needs."""
-    archives = _doubling(list({parts.graph_path: parts.graphs for parts in configurations}.values()))
+    serving: dict[str, list[ConfigurationParts]] = {}
+    for parts in configurations:
+        serving.setdefault(parts.graph_path, []).append(parts)
+    brought = [
+        [_segment(path, data, compressed=parts.compress) for path, data in parts.segments.items()] for parts in configurations
+    ]
+    sizes = {id(parts): sum(len(layer.data) for layer in own) for parts, own in zip(configurations, brought, strict=True)}
+    graphs = [served[0].graphs for served in serving.values()]
+    counts = iter(group_graphs(graphs, [[sizes[id(parts)] for parts in served] for served in serving.values()]))
+    waiting = iter(graphs)
     layers: list[_Layer] = []
     needed: list[int] = []
     packed: set[str] = set()
-    for parts in configurations:
+    for parts, own in zip(configurations, brought, strict=True):
         if parts.graph_path not in packed:
-            group = next(archives)
+            group = {path: data for files in islice(waiting, next(counts)) for path, data in files.items()}
             packed |= set(group)
             data = pack(group)
             layers.append(_Layer(GRAPHS_TAR_ZSTD, data, diff_id(data)))
-        for path, segment in parts.segments.items():
-            layers.append(_segment(path, segment, compressed=parts.compress))
+        layers += own
         needed.append(1 + len(layers))
     return layers, needed
 
@@ -162,14 +171,6 @@ def _segment(path: str, data: bytes, *, compressed: bool) -> _Layer:
     packed = pack({path: data})
     smaller = len(packed) < len(data) + len(FILEPATH) + len(path)  # a raw layer's path stands in the manifest
     return _Layer(WEIGHT_TAR_ZSTD, packed, diff_id(packed)) if smaller else raw
-
-
-def _doubling(graphs: Sequence[Mapping[str, bytes]]) -> Iterator[dict[str, bytes]]:
-    """Archives of 1, 2, 4, 8, … configurations' graphs."""
-    start, count = 0, 1
-    while start < len(graphs):
-        yield {path: data for group in graphs[start : start + count] for path, data in group.items()}
-        start, count = start + count, count * 2
 
 
 def _ladder_layer(

@@ -76,9 +76,14 @@ def activation_scales(
             scale = max(clip * most[name] / levels, TINY)
             rounded = np.clip(np.rint(values / scale), -levels if signed else 0, levels) * scale
             errors.append(float(((values - rounded) ** 2).sum()))
-        scale = float(np.float32(max(CLIPS[int(np.argmin(errors))] * most[name] / levels, TINY)))
-        found[keys[name]] = (scale, signed)
+        found[keys[name]] = (_short(max(CLIPS[int(np.argmin(errors))] * most[name] / levels, TINY)), signed)
     return found
+
+
+def _short(scale: float) -> float:
+    """The next number up that is a bfloat16: under 0.8 % more, and in a compressed graph half the bytes."""
+    bits = int(np.float32(scale).view(np.uint32))
+    return float(np.uint32((bits + 0xFFFF) & 0xFFFF0000).view(np.float32))
 
 
 def for_integer_kernels(

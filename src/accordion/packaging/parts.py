@@ -10,8 +10,9 @@ from torch import Tensor
 from accordion.artifact.segment import encode_segment, parse_header
 from accordion.elastic import ElasticNetwork
 from accordion.packaging.graph import Graph
+from accordion.packaging.naming import Naming
 from accordion.packaging.prepare import prepare
-from accordion.packaging.render import Place, render
+from accordion.packaging.render import Place, home_name, render
 from accordion.packaging.segments import divide
 
 __all__ = ["Part", "make_parts", "parts_of"]
@@ -52,8 +53,12 @@ def parts_of(graphs: Sequence[Graph], alternatives: Mapping[str, Sequence[Graph]
             for name, info in parse_header(data, len(data), paths[k]).items():
                 places[k, name] = Place(paths[k], info.start, info.end - info.start)
 
+    further = dict(alternatives or {})
+    together = [graph for k, own in enumerate(graphs) for graph in (own, *(others[k] for others in further.values()))]
+    naming = Naming(together, lambda array: home_name(segments, array))
+
     def rendered(graph: Graph) -> bytes:
-        return render(graph, segments, lambda segment, name: places[segment, name])
+        return render(graph, segments, lambda segment, name: places[segment, name], naming)
 
     return [
         Part(
@@ -61,7 +66,7 @@ def parts_of(graphs: Sequence[Graph], alternatives: Mapping[str, Sequence[Graph]
             rendered(graph),
             paths[k],
             files[k],
-            {f"{k:03d}{ending}.onnx": rendered(others[k]) for ending, others in (alternatives or {}).items()},
+            {f"{k:03d}{ending}.onnx": rendered(others[k]) for ending, others in further.items()},
         )
         for k, graph in enumerate(graphs)
     ]

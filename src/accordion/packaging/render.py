@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from accordion.packaging.graph import Graph
+from accordion.packaging.naming import Naming
 from accordion.packaging.segments import Segments, is_inline
 
-__all__ = ["Place", "render"]
-
-
-ADDED = ("decode", "stack", "integer")
-"""What codecs and integer kernels call what they add to a graph, before a dot; `weight` is what they rebuild."""
+__all__ = ["Place", "home_name", "render"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,42 +26,23 @@ class Place:
     length: int
 
 
-def render(graph: Graph, segments: Segments, place: Callable[[int, str], Place]) -> bytes:
+def render(graph: Graph, segments: Segments, place: Callable[[int, str], Place], naming: Naming | None = None) -> bytes:
     """The graph's bytes; `place(segment, name)` says where a tensor lies.
 
-    What a runtime does not need is left out (names of nodes, inner shapes, documentation), and what is left has short names: a
-    weight is called after its segment and rank, the same in every configuration, so that graphs packed together compress well. What
-    codecs add is counted apart, so that everything else is called as in the neighbouring graphs.
+    What a runtime does not need is left out (names of nodes, inner shapes, documentation), and what is left has short names:
+    `naming`'s, which all graphs that are packed together should have in common, or the graph's own.
     """
-    added: Counter[str] = Counter()
-
-    def short(name: str) -> str | None:
-        """The name of what a codec added."""
-        series, _, rest = name.partition(".")
-        if series == "weight":
-            added[series] += 1
-            return f"w{rest}"
-        if series not in ADDED:
-            return None
-        added[series] += 1
-        return f"{series[0]}{added[series]}"
-
-    names: dict[str, str] = {value.name: value.name for value in (*graph.inputs, *graph.outputs)}
+    names = (naming or Naming([graph], lambda array: home_name(segments, array))).of(graph)
     initializers: dict[str, onnx.TensorProto] = {}
     nodes = []
     for node in graph.nodes:
         slim = onnx.NodeProto(op_type=node.op_type)
         slim.attribute.extend(attribute for attribute in node.attribute if not _is_default(node.op_type, attribute))
         for name in node.input:
-            if name in graph.tensors and name not in names:
-                small = short(name) if is_inline(graph.tensors[name]) else None
-                inline = small or f"c{sum(key.startswith('c') for key in initializers)}"
-                names[name] = _tensor(graph.tensors[name], segments, place, initializers, inline)
+            if name in graph.tensors and names[name] not in initializers:
+                initializers[names[name]] = _tensor(names[name], graph.tensors[name], segments, place)
             slim.input.append(names[name] if name else "")
-        for name in node.output:
-            if name and name not in names:
-                names[name] = short(name) or f"v{len(names) - added.total()}"
-            slim.output.append(names[name] if name else "")
+        slim.output.extend(names[name] if name else "" for name in node.output)
         nodes.append(slim)
     inputs, outputs = ([_bare(value) for value in values] for values in (graph.inputs, graph.outputs))
     body = onnx.helper.make_graph(nodes, "main", inputs, outputs, list(initializers.values()))
@@ -74,28 +51,26 @@ def render(graph: Graph, segments: Segments, place: Callable[[int, str], Place])
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _tensor(
-    array: NDArray[Any],
-    segments: Segments,
-    place: Callable[[int, str], Place],
-    initializers: dict[str, onnx.TensorProto],
-    inline: str,
-) -> str:
+def home_name(segments: Segments, array: NDArray[Any]) -> str:
+    """What a tensor in a segment is called in graphs: its segment and its rank there, the same in every configuration."""
+    home = segments.home(array)
+    return f"{home.segment:x}.{home.rank:x}"
+
+
+def _tensor(name: str, array: NDArray[Any], segments: Segments, place: Callable[[int, str], Place]) -> onnx.TensorProto:
     if is_inline(array):
-        tensor = numpy_helper.from_array(array, name=inline)
-    else:
-        home = segments.home(array)
-        where = place(home.segment, home.name)
-        tensor = onnx.TensorProto(
-            name=f"{home.segment:x}.{home.rank:x}",
-            dims=array.shape,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
-            data_location=onnx.TensorProto.EXTERNAL,
-        )
-        for key, value in (("location", where.location), ("offset", where.offset), ("length", where.length)):
-            tensor.external_data.add(key=key, value=str(value))
-    initializers[tensor.name] = tensor
-    return str(tensor.name)
+        return numpy_helper.from_array(array, name=name)
+    home = segments.home(array)
+    where = place(home.segment, home.name)
+    tensor = onnx.TensorProto(
+        name=name,
+        dims=array.shape,
+        data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", where.location), ("offset", where.offset), ("length", where.length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
 
 
 def _bare(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

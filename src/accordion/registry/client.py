@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,9 +140,8 @@ class RegistryClient:
         """
         raw = json.dumps(dict(request)).encode()
         headers = {"Content-Type": "application/json"}
-        async with self._ask(
-            "POST", "_accordion/plan", allow=(400, *NOT_THERE, 405, 409, 422, 501), headers=headers, body=lambda: raw
-        ) as answer:
+        allow = (400, *NOT_THERE, 405, 409, 422, 501)
+        async with self._ask("POST", "_accordion/plan", allow=allow, headers=headers, body=lambda: raw, repeatable=True) as answer:
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
             if answer.status in (400, 404, 405, 409, 422, 501) and kind != "application/problem+json":
                 return None
@@ -256,8 +255,13 @@ class RegistryClient:
         allow: tuple[int, ...] = (),
         headers: Mapping[str, str] | None = None,
         body: Callable[[], Any] = lambda: None,
+        repeatable: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request, a second one where the registry first wants a token. `body` is called for each."""
+        """One request, a second one where the registry first wants a token. `body` is called for each.
+
+        A request that is `repeatable` is made once more when the connection is closed before any answer: a server may close one
+        that was idle just as the request is on its way. Where the method alone says that it is repeatable, the library does so.
+        """
         if self._http is None:
             raise RuntimeError("a RegistryClient is used within `async with`")
         url = path if "://" in path else f"{self._root}/{path}"
@@ -267,7 +271,15 @@ class RegistryClient:
                 sent = dict(headers or {})
                 if self._authorization and url.startswith(self.target.base + "/"):
                     sent["Authorization"] = self._authorization
-                async with self._http.request(method, url, headers=sent, data=body()) as answer:
+                async with AsyncExitStack() as stack:
+                    try:
+                        request = self._http.request(method, url, headers=sent, data=body())
+                        answer = await stack.enter_async_context(request)
+                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError, aiohttp.ClientOSError) as error:
+                        if not repeatable or isinstance(error, aiohttp.ClientConnectorError):
+                            raise
+                        repeatable = False
+                        continue
                     challenge = answer.headers.get("WWW-Authenticate")
                     if answer.status == 401 and not asked_for_token and challenge:
                         asked_for_token = True

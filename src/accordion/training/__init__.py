@@ -10,6 +10,7 @@ from accordion.training.loop import TrainingResult, train
 from accordion.training.norms import Norms, measure_norms, norm_batches
 from accordion.training.policies import POLICY_NAMES, Policy, full_with_probability, uniform
 from accordion.training.recipes import MODERN, PAPER, RECIPES, Recipe
+from accordion.training.restore import restore
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import load_run
 
@@ -36,6 +37,7 @@ __all__ = [
     "load_run",
     "measure_norms",
     "norm_batches",
+    "restore",
     "straight_line",
     "train",
     "uniform",
