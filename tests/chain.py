@@ -87,4 +87,5 @@ def add_version(
             ConfigurationParts(f"{k:03}.onnx", graph_bytes(k, segments), {f"{k:03}.safetensors": segments[k]}, compress=compress)
             for k in range(K)
         ],
+        archives=(1, 2, K - 3),
     )

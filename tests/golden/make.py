@@ -145,6 +145,15 @@ def write_expected(folder: Path, versions: Mapping[str, Sequence[Mapping[str, An
     (folder / "expected.json").write_bytes(json.dumps(value, separators=(",", ":")).encode() + b"\n")
 
 
+def archives_of(count: int) -> list[int]:
+    """1, 2, 4, 8, … graphs: packages so small would have one archive, and readers must know of several."""
+    found = []
+    while count:
+        found.append(min(count, 2 ** len(found)))
+        count -= found[-1]
+    return found
+
+
 def precision(folder: Path) -> None:
     """One layer of weights as 8 bits; configuration 1 adds 8 more to the weights that are already there."""
     files = Files()
@@ -179,6 +188,7 @@ def precision(folder: Path) -> None:
         documents={"README.md": b"# Two planes of precision\n"},
         name="precision",
         created=CREATED,
+        archives=archives_of(len(parts)),
     )
     write_expected(folder, {"latest": expected})
 
@@ -221,7 +231,14 @@ def trees(folder: Path) -> None:
         parts.append(ConfigurationParts(f"{k:03}.onnx", graph, segments))
         expected.append(row(f"{k:03}.onnx", {"x": x}, {"votes": votes.copy()}))
         rungs.append(rung(k, 16 + 14 * total, 20 * total, round(0.7 + 0.1 * k, 2)))
-    build_version(Layout.create(folder), "latest", ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="trees")
+    build_version(
+        Layout.create(folder),
+        "latest",
+        ladder_fields=ladder(rungs, inputs, outputs),
+        configurations=parts,
+        name="trees",
+        archives=archives_of(len(parts)),
+    )
     write_expected(folder, {"latest": expected})
 
 
@@ -263,7 +280,15 @@ def cache(folder: Path) -> None:
         own = {"inputs": specs_json(inputs), "outputs": specs_json(outputs)} if k else {}
         rungs.append({**rung(k, 48 + 32 * (k + 1), 100 * (k + 1), 0.6 + 0.1 * k), "macs_per": "token", **own})
     fields = ladder(rungs, inputs[:2], outputs[:2])
-    build_version(Layout.create(folder), "latest", ladder_fields=fields, configurations=parts, name="cache", created=CREATED)
+    build_version(
+        Layout.create(folder),
+        "latest",
+        ladder_fields=fields,
+        configurations=parts,
+        name="cache",
+        created=CREATED,
+        archives=archives_of(len(parts)),
+    )
     write_expected(folder, {"latest": expected})
 
 
@@ -302,6 +327,7 @@ def versions(folder: Path) -> None:
             configurations=parts,
             documents={"README.md": f"# Version {tag}\n".encode()},
             name="versions",
+            archives=archives_of(len(parts)),
         )
     write_expected(folder, expected)
 
@@ -323,7 +349,14 @@ def long(folder: Path) -> None:
         parts.append(ConfigurationParts(f"{k:03}.onnx", graph, segments))
         expected.append(row(f"{k:03}.onnx", {"x": x}, {"y": total}))
         rungs.append(rung(k, 2 * (k + 1), 2 * (k + 1), round(0.5 + 0.002 * k, 4)))
-    build_version(Layout.create(folder), "latest", ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="long")
+    build_version(
+        Layout.create(folder),
+        "latest",
+        ladder_fields=ladder(rungs, inputs, outputs),
+        configurations=parts,
+        name="long",
+        archives=archives_of(len(parts)),
+    )
     write_expected(folder, {"latest": expected})
 
 
@@ -356,7 +389,14 @@ def encodings(folder: Path) -> None:
             expected[tag].append(row(f"{index:03}.onnx", {"x": x}, {"logits": hidden}))
             word = "+".join(["int4", "4", "8"][: steps[index][1]]) if tag == "planes" else tag
             rungs.append(rung(index, 35 + 25 * point.depth, 30 + 25 * point.depth, 0.6 + 0.05 * index, word))
-        build_version(layout, tag, ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="encodings")
+        build_version(
+            layout,
+            tag,
+            ladder_fields=ladder(rungs, inputs, outputs),
+            configurations=parts,
+            name="encodings",
+            archives=archives_of(len(parts)),
+        )
     write_expected(folder, expected)
 
 

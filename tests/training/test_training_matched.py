@@ -112,9 +112,9 @@ def test_a_table_of_configurations() -> None:
 
 
 def test_limits_are_planned_over_the_ladder(version: tuple[Manifest, Ladder]) -> None:
-    text = '{"max_bytes": 5000, "count": 3}\n\n{"max_macs": 1}\n{"configuration": 0}\n'
+    text = '{"max_bytes": 6500, "count": 3}\n\n{"max_macs": 1}\n{"configuration": 0}\n'
     made = demand(parse_requests(text, "log"), len(version[1]), version)
-    first = make_plan("", *version, Request(max_bytes=5000)).configuration
+    first = make_plan("", *version, Request(max_bytes=6500)).configuration
     wanted = np.zeros(len(version[1]))
     wanted[first] += 3
     wanted[0] += 1
@@ -123,7 +123,7 @@ def test_limits_are_planned_over_the_ladder(version: tuple[Manifest, Ladder]) ->
 
 
 LOG = (
-    '{"hour":"2026-09-21T14Z","name":"a","manifest":"m","configuration":1,"limit":null,"asked":{"max_bytes":5000},"upgrade":false}\n'
+    '{"hour":"2026-09-21T14Z","name":"a","manifest":"m","configuration":1,"limit":null,"asked":{"max_bytes":6500},"upgrade":false}\n'
     '{"hour":"2026-09-21T14Z","name":"a","manifest":"m","configuration":null,"limit":"max_bytes","asked":{"max_bytes":1},"upgrade":false}\n'
     '{"hour":"2026-09-21T14Z","name":"a","manifest":"m","configuration":2,"limit":null,"asked":{},"upgrade":true}\n'
 )
@@ -134,7 +134,7 @@ def test_a_request_log_counts_what_was_planned(version: tuple[Manifest, Ladder])
     assert made.policy.probabilities == (0, 0.5, 0.5)
     assert made.nothing == pytest.approx(1 / 3)
     again = demand(parse_requests(LOG, "log"), len(version[1]), version)  # the log is of another version
-    wanted = {make_plan("", *version, Request(max_bytes=5000)).configuration, make_plan("", *version, Request()).configuration}
+    wanted = {make_plan("", *version, Request(max_bytes=6500)).configuration, make_plan("", *version, Request()).configuration}
     assert {k for k, p in enumerate(again.policy.probabilities) if p} == wanted
     same = LOG.replace('"m"', f'"{version[0].digest}"')
     assert demand(parse_requests(same, "log"), len(version[1]), version).policy.probabilities[:3] == (0, 0.5, 0.5)

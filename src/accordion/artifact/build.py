@@ -78,11 +78,13 @@ def build_version(
     documents: Mapping[str, bytes] | None = None,
     name: str | None = None,
     created: str | None = None,
+    archives: Sequence[int] | None = None,
 ) -> Manifest:
     """Writes one version into `layout` and lets `tag` name it.
 
     `ladder_fields` is the ladder as JSON values without `layers`, `graph` and `bytes`, which follow from here. Graphs travel in
-    archives of several, each just before the first configuration that needs it. The same values give the same bytes.
+    archives of several, each just before the first configuration that needs it; how many in each is searched for, or `archives`
+    says it. The same values give the same bytes.
 
     Raises:
         FormatError: the parts break a rule of the specification; nothing is named.
@@ -92,7 +94,7 @@ def build_version(
     if len(rows) != len(configurations) or not rows:
         raise FormatError(f"the ladder has {len(rows)} configurations, the parts are for {len(configurations)}")
     _check_parts(configurations, rows, documents or {})
-    layers, needed = _arrange(configurations)
+    layers, needed = _arrange(configurations, archives)
     ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
     everything = [ladder, *layers]
     for path, data in (documents or {}).items():
@@ -138,7 +140,9 @@ def _check_parts(
     check_unique(paths)
 
 
-def _arrange(configurations: Sequence[ConfigurationParts]) -> tuple[list[_Layer], list[int]]:
+def _arrange(
+    configurations: Sequence[ConfigurationParts], archives: Sequence[int] | None = None
+) -> tuple[list[_Layer], list[int]]:
     """The layers after the ladder, and for each configuration how many of all layers it needs."""
     serving: dict[str, list[ConfigurationParts]] = {}
     for parts in configurations:
@@ -148,7 +152,9 @@ def _arrange(configurations: Sequence[ConfigurationParts]) -> tuple[list[_Layer]
     ]
     sizes = {id(parts): sum(len(layer.data) for layer in own) for parts, own in zip(configurations, brought, strict=True)}
     graphs = [served[0].graphs for served in serving.values()]
-    counts = iter(group_graphs(graphs, [[sizes[id(parts)] for parts in served] for served in serving.values()]))
+    counts = iter(archives or group_graphs(graphs, [[sizes[id(parts)] for parts in served] for served in serving.values()]))
+    if archives is not None and sum(archives) != len(graphs):
+        raise FormatError(f"archives of {sum(archives)} graphs are asked for, there are {len(graphs)}")
     waiting = iter(graphs)
     layers: list[_Layer] = []
     needed: list[int] = []
