@@ -193,6 +193,18 @@ def test_one_graph_may_serve_several_configurations(make: ModuleType, fields: di
     assert verify_package(tmp_path / "p") == []
 
 
+def test_archives_may_be_given(make: ModuleType, fields: dict[str, Any], tmp_path: Path) -> None:
+    fields["configurations"].append(make.rung(1, 2, 2, 0.6))
+    parts = [PARTS, ConfigurationParts("b.onnx", graph(), {"b.safetensors": SEGMENT})]
+    for archives, layers in ((None, 4), ([2], 4), ([1, 1], 5)):
+        manifest = build_version(
+            Layout.create(tmp_path / str(layers)), "v1", ladder_fields=fields, configurations=parts, archives=archives
+        )
+        assert len(manifest.layers) == layers
+    with pytest.raises(FormatError, match="archives of 3 graphs"):
+        build_version(Layout.create(tmp_path / "no"), "v1", ladder_fields=fields, configurations=parts, archives=[1, 2])
+
+
 @pytest.mark.parametrize(
     "parts, documents, problem",
     [
