@@ -32,7 +32,7 @@ def delay(files: list[dict[str, bytes]], segments: list[int], counts: tuple[int,
         sent += 250 + len(pack({path: data for one in files[begin : begin + count] for path, data in one.items()}))
         for size in segments[begin : begin + count]:
             weights += size
-            total += sent / (1500 + weights)
+            total += sent / (2300 + weights)
         begin += count
     return total
 

@@ -140,9 +140,7 @@ def _check_parts(
     check_unique(paths)
 
 
-def _arrange(
-    configurations: Sequence[ConfigurationParts], archives: Sequence[int] | None = None
-) -> tuple[list[_Layer], list[int]]:
+def _arrange(configurations: Sequence[ConfigurationParts], archives: Sequence[int] | None = None) -> tuple[list[_Layer], list[int]]:
     """The layers after the ladder, and for each configuration how many of all layers it needs."""
     serving: dict[str, list[ConfigurationParts]] = {}
     for parts in configurations:
