@@ -45,7 +45,7 @@ class Friendly(Clients):  # type: ignore[misc]
         async with self.session.post(f"{self.url}/v2/{name}/_accordion/plan", json=request) as answer:
             status, data = self.tally.answered(answer.status), await answer.json(content_type=None)
         old = "held" in request and not self.publisher.knows(name, request["held"]["manifest"])
-        if status == 422 and (old or self.publisher.may_be_gone(name, began)):
+        if status in (404, 422) and (old or self.publisher.may_be_gone(name, began)):
             return "gone"
         if not self.expect(status, (200, 409), name, began):
             return "gone"

@@ -35,6 +35,10 @@ PLAN_HEADERS = ((b"cache-control", b"no-store"), (b"content-type", b"application
 _FIRST = frozenset({"deadline_s", "throughput_bps", "rtt_s", "max_bytes"})
 _LARGEST = 1e18  # below what a request may say, so that nothing passes here that is refused there
 
+LAST = {"connection": "close"}
+"""Of an answer before the body was read to its end: the server closes the connection then, and a client that is not told would ask
+over it again."""
+
 
 class Refused(Exception):  # noqa: N818
     """Carries the answer; no failure of ours."""
@@ -153,13 +157,13 @@ class Planner:
                     raise Refused(400, "malformed", "the request is cut off")
                 body += message.get("body", b"")
                 if len(body) > self._max_body_bytes:
-                    raise Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes")
+                    raise Refused(413, "size", f"a request has at most {self._max_body_bytes} bytes", headers=LAST)
                 if not message.get("more_body", False):
                     return bytes(body)
         except asyncio.CancelledError as error:
             if not self._waiting.struck(task):
                 raise
-            raise Refused(408, "time", f"the request did not arrive within {self._waiting.seconds:g} s") from error
+            raise Refused(408, "time", f"the request did not arrive within {self._waiting.seconds:g} s", headers=LAST) from error
         finally:
             self._waiting.end(task)
 
