@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accordion.artifact.atomic import write_file
+from accordion.training.config import INITIALISATION
 from experiments import document, outcome
 from experiments.comparisons.families import Family, families
 from experiments.comparisons.outcome import Result, read_results
@@ -24,10 +25,12 @@ FIGURES = COMPARISONS.with_suffix("")
 def gather(data: Path = outcome.DATA) -> tuple[list[Result], dict[Group, list[Family]]]:
     """All outcomes below `data`, and the families that they make.
 
-    Networks of which nothing but elastic ones of the experiments' own list was measured are left to docs/evidence.md.
+    Networks of which nothing but elastic ones of the experiments' own list was measured are left to docs/evidence.md, and so are
+    those that began as in an earlier version: beside others they would be taken for what the method can do.
     """
     results = read_results(data / "comparisons")
-    groups = families(results, read_all(data), read_evaluations(data / "zoo"))
+    ours = [one for one in read_all(data) if one.config.initialisation == INITIALISATION]
+    groups = families(results, ours, read_evaluations(data / "zoo"))
     compared = {Group(result.dataset, result.network, result.recipe) for result in results}
     return results, {group: found for group, found in groups.items() if group in compared or group.recipe == "zoo"}
 

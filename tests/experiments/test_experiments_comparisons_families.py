@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -241,3 +242,8 @@ def test_the_lists_own_outcomes_and_packages_stand_beside(make: Callable[..., Ou
 
 def test_the_document_is_what_the_data_files_give() -> None:
     assert document.current() == read(document.COMPARISONS), "run python -m experiments tables"
+
+
+def test_every_picture_that_the_page_shows_is_there() -> None:
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", document.COMPARISONS.read_text())
+    assert [path for path in shown if not (document.COMPARISONS.parent / path).is_file()] == []

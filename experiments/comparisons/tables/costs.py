@@ -44,7 +44,9 @@ def training_lines(results: Sequence[Result]) -> list[str]:
                     NONE if extra is None else f"{extra:,}",
                 ]
             )
-        out += ["", f"**{group.title}**", "", f"![training computation](comparisons/training-{group.stem}.png)", ""]
+        out += ["", f"**{group.title}**", ""]
+        if plain:  # else there is no picture: nothing to measure by
+            out += [f"![training computation](comparisons/training-{group.stem}.png)", ""]
         header = ["", "", "seeds", "of plain", "its own part", "10¹² MACs", "minutes", "extra parameters"]
         out += table(header, rows)
     return out[1:] or NOTHING
