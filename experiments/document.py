@@ -19,7 +19,7 @@ from experiments.series import collect
 from experiments.tables import ablations, claims, delivered, figure4, runs, targets, tax, training, zoo
 from experiments.zoo.record import Evaluation, read_evaluations
 
-__all__ = ["EVIDENCE", "FIGURES", "current", "fill", "read", "tables", "update"]
+__all__ = ["EVIDENCE", "FIGURES", "current", "fill", "put", "read", "tables", "update"]
 
 EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence.md"
 FIGURES = EVIDENCE.with_suffix("")
@@ -88,8 +88,12 @@ def current(data: Path = outcome.DATA, path: Path = EVIDENCE) -> str:
 
 def update(path: Path = EVIDENCE, data: Path = outcome.DATA) -> bool:
     """Fills the document from the data files; says whether anything changed."""
-    before = read(path)
-    after = current(data, path)
-    if after != before:
-        write_file(path, after.encode())
-    return after != before
+    return put(path, current(data, path))
+
+
+def put(path: Path, text: str) -> bool:
+    """Writes the document if it is another; says whether it was."""
+    changed = text != read(path)
+    if changed:
+        write_file(path, text.encode())
+    return changed

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from accordion.artifact.atomic import write_file
 from accordion.training.config import INITIALISATION
 from experiments import document, outcome
 from experiments.comparisons.families import Family, families
@@ -58,8 +57,4 @@ def current(data: Path = outcome.DATA, path: Path = COMPARISONS) -> str:
 
 def update(path: Path = COMPARISONS, data: Path = outcome.DATA) -> bool:
     """Fills the document from the data files; says whether anything changed."""
-    before = document.read(path)
-    after = current(data, path)
-    if after != before:
-        write_file(path, after.encode())
-    return after != before
+    return document.put(path, current(data, path))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accordion.artifact.atomic import write_file
-from experiments.document import fill, read
+from experiments.document import fill, put, read
 from experiments.tables import cards
 
 __all__ = ["CARDS", "current", "update"]
@@ -23,7 +22,4 @@ def current(path: Path = CARDS) -> str:
 
 def update(path: Path = CARDS) -> bool:
     """Fills the document; says whether anything changed."""
-    before, after = read(path), current(path)
-    if after != before:
-        write_file(path, after.encode())
-    return after != before
+    return put(path, current(path))

@@ -145,13 +145,12 @@ def write_expected(folder: Path, versions: Mapping[str, Sequence[Mapping[str, An
     (folder / "expected.json").write_bytes(json.dumps(value, separators=(",", ":")).encode() + b"\n")
 
 
-def archives_of(count: int) -> list[int]:
-    """1, 2, 4, 8, … graphs: packages so small would have one archive, and readers must know of several."""
-    found = []
-    while count:
-        found.append(min(count, 2 ** len(found)))
-        count -= found[-1]
-    return found
+def write_version(layout: Layout, tag: str, *, configurations: Sequence[ConfigurationParts], **fields: Any) -> None:
+    """With graphs in archives of 1, 2, 4, 8, …: packages so small would have a single one, and readers must know of several."""
+    archives: list[int] = []
+    while left := len(configurations) - sum(archives):
+        archives.append(min(left, 2 ** len(archives)))
+    build_version(layout, tag, configurations=configurations, archives=archives, **fields)
 
 
 def precision(folder: Path) -> None:
@@ -180,7 +179,7 @@ def precision(folder: Path) -> None:
         parts.append(ConfigurationParts(f"{k:03}.onnx", files.graph([*nodes, *end], inputs, outputs), segments))
         expected.append(row(f"{k:03}.onnx", {"x": x}, {"logits": x @ weights + bias}))
     rungs = [rung(0, 15, 12, 0.8, "int8"), rung(1, 15, 12, 0.9, "int16")]
-    build_version(
+    write_version(
         Layout.create(folder),
         "latest",
         ladder_fields=ladder(rungs, inputs, outputs, labels=["red", "green", "blue"], source="by hand"),
@@ -188,7 +187,6 @@ def precision(folder: Path) -> None:
         documents={"README.md": b"# Two planes of precision\n"},
         name="precision",
         created=CREATED,
-        archives=archives_of(len(parts)),
     )
     write_expected(folder, {"latest": expected})
 
@@ -231,14 +229,7 @@ def trees(folder: Path) -> None:
         parts.append(ConfigurationParts(f"{k:03}.onnx", graph, segments))
         expected.append(row(f"{k:03}.onnx", {"x": x}, {"votes": votes.copy()}))
         rungs.append(rung(k, 16 + 14 * total, 20 * total, round(0.7 + 0.1 * k, 2)))
-    build_version(
-        Layout.create(folder),
-        "latest",
-        ladder_fields=ladder(rungs, inputs, outputs),
-        configurations=parts,
-        name="trees",
-        archives=archives_of(len(parts)),
-    )
+    write_version(Layout.create(folder), "latest", ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="trees")
     write_expected(folder, {"latest": expected})
 
 
@@ -280,15 +271,7 @@ def cache(folder: Path) -> None:
         own = {"inputs": specs_json(inputs), "outputs": specs_json(outputs)} if k else {}
         rungs.append({**rung(k, 48 + 32 * (k + 1), 100 * (k + 1), 0.6 + 0.1 * k), "macs_per": "token", **own})
     fields = ladder(rungs, inputs[:2], outputs[:2])
-    build_version(
-        Layout.create(folder),
-        "latest",
-        ladder_fields=fields,
-        configurations=parts,
-        name="cache",
-        created=CREATED,
-        archives=archives_of(len(parts)),
-    )
+    write_version(Layout.create(folder), "latest", ladder_fields=fields, configurations=parts, name="cache", created=CREATED)
     write_expected(folder, {"latest": expected})
 
 
@@ -320,14 +303,13 @@ def versions(folder: Path) -> None:
             parts.append(ConfigurationParts(f"{k:03}.onnx", files.graph([*nodes, *end], inputs, outputs), segments))
             expected[tag].append(row(f"{k:03}.onnx", {"x": x}, {"logits": hidden @ head + tensors["bias"]}))
             rungs.append(rung(k, 15 + 19 * k, 12 + 16 * k, round(0.7 + 0.1 * k + (0.05 if tag == "v2" else 0), 2)))
-        build_version(
+        write_version(
             Layout.create(folder),
             tag,
             ladder_fields=ladder(rungs, inputs, outputs),
             configurations=parts,
             documents={"README.md": f"# Version {tag}\n".encode()},
             name="versions",
-            archives=archives_of(len(parts)),
         )
     write_expected(folder, expected)
 
@@ -349,14 +331,7 @@ def long(folder: Path) -> None:
         parts.append(ConfigurationParts(f"{k:03}.onnx", graph, segments))
         expected.append(row(f"{k:03}.onnx", {"x": x}, {"y": total}))
         rungs.append(rung(k, 2 * (k + 1), 2 * (k + 1), round(0.5 + 0.002 * k, 4)))
-    build_version(
-        Layout.create(folder),
-        "latest",
-        ladder_fields=ladder(rungs, inputs, outputs),
-        configurations=parts,
-        name="long",
-        archives=archives_of(len(parts)),
-    )
+    write_version(Layout.create(folder), "latest", ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="long")
     write_expected(folder, {"latest": expected})
 
 
@@ -389,14 +364,7 @@ def encodings(folder: Path) -> None:
             expected[tag].append(row(f"{index:03}.onnx", {"x": x}, {"logits": hidden}))
             word = "+".join(["int4", "4", "8"][: steps[index][1]]) if tag == "planes" else tag
             rungs.append(rung(index, 35 + 25 * point.depth, 30 + 25 * point.depth, 0.6 + 0.05 * index, word))
-        build_version(
-            layout,
-            tag,
-            ladder_fields=ladder(rungs, inputs, outputs),
-            configurations=parts,
-            name="encodings",
-            archives=archives_of(len(parts)),
-        )
+        write_version(layout, tag, ladder_fields=ladder(rungs, inputs, outputs), configurations=parts, name="encodings")
     write_expected(folder, expected)
 
 

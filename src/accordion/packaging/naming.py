@@ -33,8 +33,9 @@ class Naming:
     def __init__(self, graphs: Sequence[Graph], home: Callable[[NDArray[Any]], str]) -> None:
         self._home = home
         self._numbers: dict[Key, int] = {}
-        for graph in graphs:
-            for key in _belongings(graph, home).values():
+        self._belongings = {id(graph): _belongings(graph, home) for graph in graphs}
+        for belongs in self._belongings.values():
+            for key in belongs.values():
                 self._numbers.setdefault(key, len(self._numbers))
         self._width = len(_written(len(self._numbers)))
 
@@ -43,7 +44,7 @@ class Naming:
         names = {value.name: value.name for value in (*graph.inputs, *graph.outputs)}
         names |= {name: self._home(array) for name, array in graph.tensors.items() if not is_inline(array)}
         kept = set(names.values())
-        belongs = _belongings(graph, self._home)
+        belongs = self._belongings[id(graph)]
         places: Counter[Key] = Counter()
 
         def short(key: Key) -> str:

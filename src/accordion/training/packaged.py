@@ -125,8 +125,8 @@ def _convolution(node: onnx.NodeProto, nodes: Sequence[onnx.NodeProto], value: _
     if len(node.input) > 2:
         return Convolution(weight, value(node.input[2]))
     # A norm that differs between configurations was not folded: a factor and a shift follow.
-    (mul,) = (n for n in nodes if node.output[0] in n.input)
-    (add,) = (n for n in nodes if mul.output[0] in n.input)
+    mul = next((n for n in nodes if node.output[0] in n.input), node)
+    add = next((n for n in nodes if mul.output[0] in n.input), node)
     if (mul.op_type, add.op_type) != ("Mul", "Add"):
         return Convolution(weight, np.zeros(weight.shape[0], weight.dtype))
     return Convolution(weight, value(add.input[1]).reshape(-1), value(mul.input[1]).reshape(-1))

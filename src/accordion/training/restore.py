@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from accordion.artifact.atomic import write_file
 from accordion.artifact.ladder import Ladder
 from accordion.data import Dataset, load
 from accordion.elastic import CifarResNet, ElasticNetwork, OrderTable, by_name
-from accordion.errors import FormatError, StorageError, UsageError
+from accordion.errors import FormatError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.norms import Norms
 from accordion.training.packaged import Convolution, GraphWeights, laid_out, layers_of, path_and_tag, read_graph
@@ -92,7 +93,7 @@ def restore(package: str, run: Path, *, progress: Callable[[str], None] = lambda
 def _config(found: _Packaged) -> TrainingConfig:
     """Settings of which network, data and order are the package's; the rest are defaults that nothing was made by."""
     complete, counts = found.weights[-1], found.counts[-1]
-    if len(counts) != 3 or not complete.convolutions:
+    if len(counts) != 3 or not all(any(count) for count in found.counts):
         raise UsageError(f"{found.name} is not a ResNet of three stages: only such networks can become runs again")
     width = complete.convolutions[0].weight.shape[0]
     ends_early = [k for k, count in enumerate(found.counts) if not count[2]]
@@ -249,7 +250,4 @@ def _write_ladder(run: Path, ladder: Ladder) -> None:
             row["latency_s"] |= circumstances
         for name in ("layers", "graph", "bytes"):
             row.pop(name)
-    try:
-        (run / "ladder.json").write_text(json.dumps(fields, indent=1) + "\n")
-    except OSError as error:
-        raise StorageError(f"can't write {run / 'ladder.json'}: {error.strerror}") from error
+    write_file(run / "ladder.json", json.dumps(fields, indent=1).encode() + b"\n")
