@@ -111,7 +111,7 @@ def read_graph(path: Path, what: str) -> GraphWeights:
     linear = [node for node in nodes if node.op_type == "Gemm"][-1:]
     convolutions = [node for node in nodes if node.op_type == "Conv"]
     if not linear or not convolutions:
-        raise UsageError(f"{what} is not made of convolutions and a linear layer: a training can't begin with it")
+        raise UsageError(f"{what} is not made of convolutions and a linear layer: its weights can't be taken over")
     value = _Constants(model, path.parent, what)
     found = [_convolution(node, nodes, value) for node in convolutions]
     (last,) = linear
@@ -156,7 +156,7 @@ class _Constants:
                 return
             seen[wanted] += 1
             if wanted not in self.made:
-                raise UsageError(f"{self.what} computes its weights from its input: a training can't begin with it")
+                raise UsageError(f"{self.what} computes its weights from its input: its weights can't be taken over")
             for read in self.made[wanted].input:
                 collect(read)
             needed.append(self.made[wanted])
