@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.recipes import ZOO
+from experiments.recipes import PAPER, ZOO
 from experiments.run import Run
 
-__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "Ablation", "by_name", "catalogue", "delivered"]
+__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "SEPARATE", "Ablation", "by_name", "catalogue", "delivered"]
 
 ORDERS = Path(__file__).parent / "orders"
 """Learned orders, as `accordion order` writes them."""
@@ -39,39 +39,36 @@ class Ablation:
     policy: str = "CoML-05"
 
 
-MODERN_STEPS: dict[str, Any] = {
-    "schedule": "one-cycle",
-    "learning_rate": 0.2,
-    "nesterov": True,
-    "weight_decay": 5e-4,
-    "decay_norms": False,
-    "batch": 128,
+PAPERS_STEPS: dict[str, Any] = {
+    "schedule": "steps",
+    "milestones": (9, 14),
+    **{name: getattr(PAPER, name) for name in ("learning_rate", "nesterov", "weight_decay", "decay_norms", "batch")},
 }
-"""The optimiser's part of the recipe `modern`: no change of objective, smoothing, size of pictures or initial values."""
+"""The optimiser's part of the paper's recipe in the eighteen epochs of `brief`, the rate divided after the same shares of them."""
+
+_SANDWICH: dict[str, Any] = {"objective": "sandwich"}
+_TAUGHT: dict[str, Any] = {**_SANDWICH, "distill": 0.5}
 
 ABLATIONS: tuple[Ablation, ...] = (
-    Ablation("modern optimiser", MODERN_STEPS),
-    Ablation("joint", {"objective": "joint"}),
-    Ablation("stratified", {"objective": "stratified"}),
-    Ablation("sandwich", {"objective": "sandwich"}),
-    Ablation("sandwich + distillation", {"objective": "sandwich", "distill": 0.5}, against="sandwich"),
-    Ablation("sandwich with two drawn", {"objective": "sandwich", "draws": 2}, against="sandwich"),
-    Ablation("stratified + distillation", {"objective": "stratified", "distill": 0.5}, against="stratified"),
-    Ablation("stratified + balance", {"objective": "stratified", "balance": 1.0}, against="stratified"),
-    Ablation("zero-initialised last scale", {"zero_init_last_norm": True}),
-    Ablation("stage heads", settings={"heads": "stage"}),
-    Ablation("weight averaging", {"average": 0.999}),
-    Ablation("cosine schedule", {"schedule": "cosine"}),
-    Ablation("label smoothing, complete only", {"label_smoothing": 0.1}),
-    Ablation("uniform policy", policy="uniform"),
-    Ablation("early epochs on smaller pictures", {"sizes": ((0.4, 0.75), (1.0, 1.0))}),
-    Ablation("batch norm measured again", {"norms": "shared"}),
     Ablation("batch norm for each configuration", {"norms": "configuration"}),
-    Ablation("blockwise: batch norm measured again", {"norms": "shared"}, {}, "BlockCoML-05", "blockwise", "BlockCoML-05"),
+    Ablation("sandwich", _SANDWICH),
+    Ablation("sandwich + distillation", _TAUGHT, against="sandwich"),
+    Ablation("sandwich + distillation + balance", {**_TAUGHT, "balance": 2.0}, against="sandwich + distillation"),
+    Ablation("the paper's optimiser", PAPERS_STEPS),
+    Ablation("without zero-initialised last scale", {"zero_init_last_norm": False}),
+    Ablation("weight averaging", {"average": 0.999}),
+    Ablation("joint", {"objective": "joint"}),
+    Ablation("stage heads", settings={"heads": "stage"}),
+    Ablation("without label smoothing", {"label_smoothing": 0.0}),
+    Ablation("all epochs on pictures of full size", {"sizes": ((1.0, 1.0),)}),
+    Ablation("batch norm measured again", {"norms": "shared"}),
+    Ablation("stratified", {"objective": "stratified"}),
+    Ablation("cosine schedule", {"schedule": "cosine"}),
     Ablation(
         "blockwise: batch norm for each configuration", {"norms": "configuration"}, {}, "BlockCoML-05", "blockwise", "BlockCoML-05"
     ),
 )
+"""One change each of what CoML-05 does by the recipe `brief`. The policy `uniform` is among `DELIVERED`."""
 
 
 DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -88,6 +85,9 @@ DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 """What is compared by what it delivers: order, policy, changes of the recipe `brief`."""
 
+SEPARATE = ("resnet8", "resnet14")
+"""Smaller networks that are compared by what they deliver, too."""
+
 
 def catalogue() -> list[Run]:
     """Every run, in the order in which they are best done."""
@@ -103,21 +103,19 @@ def by_name() -> dict[str, Run]:
 
 
 def _in_order() -> Iterator[Run]:
+    yield from _delivered(0)
+    yield from _figure4("resnet20", "cifar100", "brief", [0])
     # The zoo's networks, whole, and shapes of their ladders that are cheap to train.
     yield from _references(("resnet56", "resnet2-1-0", "resnet4-3-0", "resnet6-5-1"), "cifar10", ZOO["cifar10"].name, [0])
     yield from _references(("resnet110", "resnet1-1-1", "resnet6-5-2"), "cifar100", ZOO["cifar100"].name, [0])
-    yield from _figure4("resnet20", "cifar10", "short", [0])
-    yield from _figure4("resnet20", "cifar100", "short", [0])
-    yield from _delivered(0)
+    small = ("resnet8", "resnet14", "resnet3-0-0", "resnet3-3-0", "resnet3-3-1")
     for seed in (1, 2):
         for dataset in ("cifar10", "cifar100"):
-            yield from _figure4("resnet20", dataset, "short", [seed])
+            yield from _figure4("resnet20", dataset, "brief", [seed])
     for seed in (0, 1, 2):
         yield from (_ablation(change, seed) for change in ABLATIONS)
-        yield _learned("resnet20", "cifar10", "short", seed)
-    small = ("resnet8", "resnet14", "resnet3-0-0", "resnet3-3-0", "resnet3-3-1")
-    for seed in (0, 1, 2):
-        yield from _references(small, "cifar10", "short", [seed])
+        yield _learned("resnet20", "cifar10", "brief", seed)
+        yield from _references(small, "cifar10", "brief", [seed])
     yield from _figure4("resnet56", "cifar10", "short", [0])
     # ResNet-20 and ResNet-56 alone are among Figure 4's runs.
     for seed in (1, 2):
@@ -126,7 +124,7 @@ def _in_order() -> Iterator[Run]:
     yield from _references(large, "cifar10", "short", [0])
     yield from _references(("resnet5-3-1", "resnet7-6-3", "resnet9-8-6"), "cifar10", ZOO["cifar10"].name, [0])
     yield from _figure4("resnet110", "cifar100", "short", [0], ("ResNet", "CoML-03", "BlockCoML-03"))
-    yield from _references(small, "cifar100", "short", [0, 1, 2])
+    yield from _references(small, "cifar100", "brief", [0, 1, 2])
     # The paper's own recipe: for whoever has a GPU.
     for seed in (0, 1, 2):
         for dataset in ("cifar10", "cifar100"):
@@ -156,18 +154,22 @@ def _references(networks: Iterable[str], dataset: str, recipe: str, seeds: Itera
 
 def _delivered(seed: int) -> Iterator[Run]:
     yield from (delivered(scheme, "resnet20", "cifar10", "brief", seed) for scheme in DELIVERED)
-    yield from _references(("resnet8", "resnet14"), "cifar10", "brief", [seed])
+    yield from _references(SEPARATE, "cifar10", "brief", [seed])
 
 
 def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -> Run:
-    """One of `DELIVERED` on any network; a learned order is that network's own."""
+    """One of `DELIVERED` on any network; a learned order is that network's own. The paper's schemes are Figure 4's runs."""
+    if scheme in SCHEMES:
+        return next(_figure4(network, dataset, recipe, [seed], [scheme]))
     order, policy, changes = DELIVERED[scheme]
     if order.endswith(".json"):
         order = str(ORDERS / Path(order).name.replace("resnet20", network).replace("cifar10", dataset))
     named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
     files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
     settings = {"heads": "stage"} if scheme == "learned" else {}
-    return Run("delivered", scheme, dataset, network, order, policy, recipe, seed, changes, settings, files=files)
+    # The policy is all that `uniform` changes, so it is an ablation too.
+    against = "CoML-05" if scheme == "uniform" else None
+    return Run("delivered", scheme, dataset, network, order, policy, recipe, seed, changes, settings, against=against, files=files)
 
 
 def _ablation(change: Ablation, seed: int) -> Run:
@@ -178,7 +180,7 @@ def _ablation(change: Ablation, seed: int) -> Run:
         "resnet20",
         change.order,
         change.policy,
-        "short",
+        "brief",
         seed,
         change.changes,
         change.settings,

@@ -48,7 +48,7 @@ def effects(series: Sequence[Series]) -> list[Effect]:
     found = []
     for one in series:
         against = one.outcomes[0].against
-        if one.experiment not in ("ablation", "order") or against is None:
+        if one.experiment not in ("ablation", "order", "delivered") or against is None:
             continue
         group = Group(one.dataset, one.network, one.recipe)
         base = find(series, "figure4", against, group) or find(series, "ablation", against, group)

@@ -15,8 +15,8 @@ SHORT = PAPER.with_changes(name="short", epochs=30, milestones=(15, 23))
 quarters), nothing else differs. For machines that can't afford 164 epochs; never mixed with those in one curve."""
 
 BRIEF = MODERN.with_changes(name="brief", epochs=18, objective="sampled", distill=0.0)
-"""For comparisons that need many trainings on two cores (delivered accuracy): the modern optimiser and growing pictures, one
-configuration a step as in the paper, eighteen epochs."""
+"""For what needs many trainings on two cores (everything on ResNet-20, the comparisons): the modern optimiser and growing pictures,
+one configuration a step as in the paper, eighteen epochs."""
 
 ZOO = {
     "cifar10": Recipe.from_file(_FOLDER / "balanced-28.json"),

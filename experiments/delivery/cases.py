@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from accordion.planning.links import Trace, TraceLink, parse_link_file
 from accordion.training.policy_file import Input, read_input
+from experiments.catalogue import SEPARATE
+from experiments.outcome import Outcome
+from experiments.series import Group
 
-__all__ = ["DEADLINES_S", "MATCHED", "PARTS", "RTT_FILE", "SCALES", "SETS", "TRACES", "link", "part", "traces"]
+__all__ = [
+    "DEADLINES_S",
+    "GROUP",
+    "MATCHED",
+    "NAME",
+    "PARTS",
+    "RTT_FILE",
+    "SCALES",
+    "SETS",
+    "TRACES",
+    "compared",
+    "is_whole",
+    "link",
+    "part",
+    "traces",
+]
+
+GROUP = Group("cifar10", "resnet20", "brief")
+"""The network that everything is compared on."""
+
+NAME = f"{GROUP.network}-{GROUP.dataset}"
+"""What it is called in data files and pictures."""
 
 TRACES = Path(__file__).parents[3] / "shared" / "data" / "traces"
 RTT_FILE = "tmobile-5g-rtt.jsonl"
@@ -36,6 +60,23 @@ PARTS = ("fitted", "held back")
 
 MATCHED = ("lumos5g-4g", 10)
 """The set and the scale that the demand-matched policy is made for."""
+
+
+def compared(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The runs that take part: those of `catalogue.DELIVERED` on `GROUP`'s network, and the separate networks beside them."""
+    found = []
+    for one in outcomes:
+        if (one.config.dataset, one.config.recipe.name) != (GROUP.dataset, GROUP.recipe):
+            continue
+        elastic = one.experiment in ("delivered", "figure4") and one.config.network == GROUP.network
+        if elastic or (one.experiment == "reference" and one.config.network in SEPARATE):
+            found.append(one)
+    return found
+
+
+def is_whole(outcome: Outcome) -> bool:
+    """Whether nothing in it is elastic, so that it can be sent as a network of its own."""
+    return outcome.experiment == "reference" or outcome.scheme == "ResNet"
 
 
 def traces(name: str, folder: Path = TRACES) -> tuple[tuple[Trace, ...], Input]:

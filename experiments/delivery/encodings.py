@@ -14,6 +14,7 @@ from accordion.artifact.layout import Layout
 from accordion.errors import FormatError, UsageError
 from accordion.packaging import package
 from experiments.data_files import read_object, write_object
+from experiments.delivery.cases import compared, is_whole
 from experiments.outcome import DATA, Outcome
 
 __all__ = ["FOLDER", "Encoding", "Rung", "encode", "read_encodings", "read_package", "wanted"]
@@ -147,11 +148,9 @@ def read_encodings(folder: Path = FOLDER) -> dict[str, Encoding]:
 def wanted(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
     """What the comparison needs: separate networks in float32 and int8, elastic ones in float32, `COMPACT_OF` compact too."""
     found = []
-    for one in outcomes:
-        if one.config.recipe.name != "brief":
-            continue
-        if one.experiment == "reference" or one.scheme == "ResNet":
+    for one in compared(outcomes):
+        if is_whole(one):
             found += [(one, "float32"), (one, "int8")]
-        elif one.experiment == "delivered":
+        else:
             found += [(one, "float32")] + [(one, "auto")] * (one.scheme in COMPACT_OF)
     return found

@@ -14,7 +14,7 @@ from accordion.planning.energy import Joules, inference_j, radio, training_j, tr
 from accordion.training.matched import ROUND_TRIPS
 from experiments.computation import training_macs
 from experiments.data_files import read_object, write_object
-from experiments.delivery.cases import TRACES, link, traces
+from experiments.delivery.cases import TRACES, is_whole, link, traces
 from experiments.delivery.encodings import Encoding
 from experiments.delivery.ways import Way, ways_of
 from experiments.outcome import DATA, Outcome
@@ -98,7 +98,7 @@ def bills(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding], folder
 
 def _trained(way: Way, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The runs whose weights a way sends; none for the oracle, which nobody can be."""
-    whole = [one for one in outcomes if one.experiment == "reference" or one.scheme == "ResNet"]
+    whole = [one for one in outcomes if is_whole(one)]
     if way.name.startswith("alone in turn"):
         return whole
     name = way.name.removesuffix(", compact").split(" alone, ")[0]
@@ -106,7 +106,7 @@ def _trained(way: Way, outcomes: Sequence[Outcome]) -> list[Outcome]:
     if name in titles:
         return [titles[name]]
     scheme = "ResNet" if name.startswith("ResNet,") else name
-    return [one for one in outcomes if one.experiment == "delivered" and one.scheme == scheme]
+    return [one for one in outcomes if one.experiment != "reference" and one.scheme == scheme]
 
 
 def _inference(way: Way, rung: int, configurations: Sequence[Any], of: Sequence[Outcome]) -> tuple[float, float, float]:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from accordion.errors import FormatError, StorageError, UsageError
-from experiments.delivery.cases import TRACES
+from experiments.delivery.cases import GROUP, NAME, TRACES, compared
 from experiments.delivery.encodings import FOLDER, Encoding, encode, read_encodings, read_package, wanted
 from experiments.delivery.energy import FILE as ENERGY
 from experiments.delivery.energy import bills, write_bills
 from experiments.delivery.simulate import FILE, ZOO, simulate, write_rows
 from experiments.delivery.ways import Way, alone, prefixes, ways_of
 from experiments.outcome import DATA, Outcome
-from experiments.tables.delivered import GROUP
 
 __all__ = ["GUARANTEES", "ZOO_FOLDER", "encode_all", "make", "read_guarantees"]
 
@@ -52,17 +51,17 @@ def make(outcomes: Sequence[Outcome], traces: Path = TRACES, data: Path = DATA, 
     """Simulates everything that there are encodings for. UsageError if that is nothing, or without the traces."""
     encodings = read_encodings(data / FOLDER.name)
     ways: dict[tuple[str, int], list[Way]] = {}
-    compared = [one for one in outcomes if one.config.recipe.name == "brief" and one.config.dataset == "cifar10"]
-    for seed in sorted({one.config.seed for one in compared}):
-        if found := ways_of([one for one in compared if one.config.seed == seed], encodings):
-            ways[GROUP, seed] = found
+    taking_part = compared(outcomes)
+    for seed in sorted({one.config.seed for one in taking_part}):
+        if found := ways_of([one for one in taking_part if one.config.seed == seed], encodings):
+            ways[NAME, seed] = found
     if shipped := _zoo():
         ways[ZOO, 0] = shipped
     if not ways:
-        raise UsageError("no run of the experiment `delivered` is encoded: python -m experiments encode")
+        raise UsageError(f"no run of {GROUP.title} is encoded: python -m experiments encode")
     spent = []
-    for seed in sorted({one.config.seed for one in compared}):
-        spent += bills([one for one in compared if one.config.seed == seed], encodings, traces)
+    for seed in sorted({one.config.seed for one in taking_part}):
+        spent += bills([one for one in taking_part if one.config.seed == seed], encodings, traces)
     write_bills(spent, data / ENERGY.parent.name / ENERGY.name)
     return write_rows(simulate(ways, traces, progress), data / FILE.parent.name / FILE.name)
 

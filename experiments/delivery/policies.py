@@ -16,7 +16,7 @@ from accordion.training.matched import ROUND_TRIPS, communication
 from accordion.training.policies import Policy
 from accordion.training.policy_file import policy_bytes, read_input, write_policy
 from experiments.data_files import compact
-from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, RTT_FILE, TRACES, link, part, traces
+from experiments.delivery.cases import DEADLINES_S, GROUP, MATCHED, PARTS, RTT_FILE, TRACES, compared, link, part, traces
 from experiments.outcome import Outcome
 
 __all__ = ["FIXED", "FOLDER", "REGRET_POINTS", "demand_matched", "guarantee", "write_policies"]
@@ -58,7 +58,7 @@ def guarantee(outcomes: Sequence[Outcome]) -> bytes:
 
 def write_policies(outcomes: Sequence[Outcome], folder: Path = FOLDER, traces_folder: Path = TRACES) -> list[Path]:
     """Writes what there are outcomes for (those of the first seed). UsageError if there are none."""
-    first = {one.scheme: one for one in outcomes if one.experiment == "delivered" and one.config.seed == 0}
+    first = {one.scheme: one for one in compared(outcomes) if one.config.seed == 0}
     written = []
     if "ResNet" in first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,5 +68,5 @@ def write_policies(outcomes: Sequence[Outcome], folder: Path = FOLDER, traces_fo
         write_file(folder / "guarantee.json", guarantee([first[name] for name in FIXED]))
         written.append(folder / "guarantee.json")
     if not written:
-        raise UsageError("no run of the experiment `delivered` has finished: python -m experiments run next --only delivered")
+        raise UsageError(f"no run of {GROUP.title} has finished: python -m experiments run next --only {GROUP.stem}")
     return written

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.delivery.cases import is_whole
 from experiments.delivery.encodings import Encoding
 from experiments.outcome import Outcome
 
@@ -87,13 +88,13 @@ def ways_of(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding]) -> l
     small: list[Encoding] = []
     for one in outcomes:
         errors = [row.validation.error for row in one.configurations]
-        plain = one.scheme == "ResNet"
+        plain = is_whole(one) and one.experiment != "reference"
         if (full := encodings.get(f"{one.name}-float32")) is not None:
-            if one.experiment == "delivered":
+            if one.experiment != "reference":
                 found.append(prefixes(SHRUNK if plain else one.scheme, full, errors))
             if plain:
                 found.append(alone(PLAIN, full))
-        if plain or one.experiment == "reference":
+        if is_whole(one):
             title = one.config.network.replace("resnet", "ResNet-")
             for codec in ("float32", "int8"):
                 if (encoded := encodings.get(f"{one.name}-{codec}")) is not None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import matplotlib
 
 from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
-from experiments.delivery.cases import DEADLINES_S, SCALES, SETS
+from experiments.delivery.cases import DEADLINES_S, NAME, SCALES, SETS
 from experiments.delivery.simulate import ALL, Row
 from experiments.delivery.verdicts import MATCHED_WAY, Delivered
 from experiments.delivery.ways import COMPACT, IN_TURN, ORACLE, PLAIN, SHRUNK, is_alone
-from experiments.tables.delivered import GROUP
 
 __all__ = ["BEST_ALONE", "draw"]
 
@@ -23,7 +22,7 @@ SHOWN = (PLAIN, SHRUNK, "CoML-05", MATCHED_WAY, IN_TURN, BEST_ALONE, COMPACT, OR
 
 def draw(rows: Sequence[Row], folder: Path) -> tuple[Path, Path] | None:
     """Rows of small pictures: a column for each set, a row for each scale. None without data."""
-    found = Delivered(rows, GROUP)
+    found = Delivered(rows, NAME)
     if not found.ways:
         return None
     with matplotlib.rc_context(SETTINGS):
@@ -59,7 +58,7 @@ def draw(rows: Sequence[Row], folder: Path) -> tuple[Path, Path] | None:
             grid[line][0].set_ylabel(f"delivered accuracy (%)\nbytes × {scale}")
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(SHOWN), frameon=False)
-        return save(figure, folder / f"delivered-{GROUP}")
+        return save(figure, folder / f"delivered-{NAME}")
 
 
 def _value(found: Delivered, name: str, scale: int, way: str, deadline: float) -> float | None:

@@ -6,23 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accordion.planning.energy import Joules
-from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS
+from experiments.delivery.cases import DEADLINES_S, MATCHED, NAME, PARTS, SCALES, SETS, compared
 from experiments.delivery.energy import INFERENCES, Bill
 from experiments.delivery.simulate import ALL, ZOO, Row
 from experiments.delivery.verdicts import ORACLE_SHARE, Delivered, Gap, of_oracle, over_best_alone, over_fixed
 from experiments.series import Series
 from experiments.tables.markdown import NONE, blocks, percent, spread, table
 
-__all__ = ["GROUP", "energy_lines", "error_lines", "guarantee_lines", "lines", "target_lines"]
+__all__ = ["energy_lines", "error_lines", "guarantee_lines", "lines", "target_lines"]
 
-GROUP = "resnet20-cifar10"
 NOT_RUN = "Nothing of this has run yet."
 WORST = 3
 
 
 def target_lines(rows: Sequence[Row]) -> list[str]:
     """Each target with what was measured; of many comparisons how many hold, and the worst."""
-    found = Delivered(rows, GROUP)
+    found = Delivered(rows, NAME)
     if not found.ways:
         return [NOT_RUN]
     out = [
@@ -55,11 +54,11 @@ def _worst(gaps: Sequence[Gap]) -> str:
 
 def lines(rows: Sequence[Row]) -> list[str]:
     """Means over the deadlines for every set and scale, the deadlines of the set that a policy was matched to, and the zoo."""
-    found = Delivered(rows, GROUP)
+    found = Delivered(rows, NAME)
     if not found.ways:
         return [NOT_RUN]
     seeds = f"{len(found.seeds)} seed{'s' * (len(found.seeds) > 1)}"
-    out = [f"![delivered accuracy against the deadline](evidence/delivered-{GROUP}.png)"]
+    out = [f"![delivered accuracy against the deadline](evidence/delivered-{NAME}.png)"]
     for scale in SCALES:
         out += ["", f"Mean over deadlines of {_deadlines()}, bytes × {scale}, {seeds}:", ""]
         cells = [[way, *(spread(found.mean(name, ALL, scale, way)) for name in SETS)] for way in found.ways]
@@ -86,15 +85,15 @@ def lines(rows: Sequence[Row]) -> list[str]:
 
 def error_lines(series: Sequence[Series]) -> list[str]:
     """Test errors of what is compared: the smallest configuration, the one in the middle, the complete network."""
-    compared = [one for one in series if one.experiment == "delivered" or (one.experiment, one.recipe) == ("reference", "brief")]
+    shown = [one for one in series if compared(one.outcomes)]
     cells = [
         [
-            one.scheme if one.experiment == "delivered" else f"{one.network} {one.scheme}",
+            one.scheme if one.experiment != "reference" else f"{one.network} {one.scheme}",
             str(len(one.seeds)),
             *(f"{spread(rung.test)} {blocks(rung.blocks_by_stage)}" for rung in (one.rungs[0], one.rungs[len(one.rungs) // 2])),
             spread(one.complete.test, 2),
         ]
-        for one in compared
+        for one in shown
     ]
     return table(["scheme", "seeds", "smallest", "in the middle", "complete"], cells) or [NOT_RUN]
 

@@ -8,12 +8,12 @@ import pytest
 
 from accordion.errors import UsageError
 from accordion.training import PAPER, RunDirectory
-from experiments.catalogue import SCHEMES, by_name, catalogue
+from experiments.catalogue import ABLATIONS, DELIVERED, SCHEMES, SEPARATE, Ablation, by_name, catalogue, delivered
 from experiments.computation import expected_work, training_macs
 from experiments.execute import set_aside
 from experiments.outcome import read_all
 from experiments.recipes import SHORT, ZOO
-from experiments.run import Run
+from experiments.run import Run, run_name
 from experiments.state import AGAIN, DONE, OTHER, TO_DO, state_of
 
 
@@ -24,19 +24,36 @@ def test_names_are_unique_and_can_name_files() -> None:
 
 
 def test_the_list_begins_with_what_says_most_for_its_time() -> None:
-    zoo = catalogue()[:7]
+    runs = catalogue()
+    compared = len(DELIVERED) + len(SEPARATE)
+    ten, hundred, zoo = runs[:compared], runs[compared : compared + 5], runs[compared + 5 : compared + 12]
+    assert [run.scheme for run in ten] == [*DELIVERED, "alone", "alone"] and [run.scheme for run in hundred] == [*SCHEMES]
+    assert {run.experiment for run in ten[:5]} == {run.experiment for run in hundred} == {"figure4"}
+    assert {(run.dataset, run.recipe, run.seed) for run in (*ten, *hundred)} == {("cifar10", "brief", 0), ("cifar100", "brief", 0)}
     assert {(run.dataset, run.recipe) for run in zoo} == {(dataset, recipe.name) for dataset, recipe in ZOO.items()}
-    first = catalogue()[7:17]
-    assert [run.scheme for run in first] == [*SCHEMES, *SCHEMES]
-    assert {(run.network, run.dataset, run.recipe, run.seed) for run in first[:5]} == {("resnet20", "cifar10", "short", 0)}
-    assert {run.dataset for run in first[5:]} == {"cifar100"}
+
+
+def test_a_run_that_serves_two_experiments_is_one_run() -> None:
+    for scheme in SCHEMES:
+        assert delivered(scheme, "resnet20", "cifar10", "brief", 0) == by_name()[f"figure4-resnet20-cifar10-brief-{scheme.lower()}-s0"]
+    assert delivered("uniform", "resnet20", "cifar10", "brief", 0).against == "CoML-05"
+
+
+@pytest.mark.parametrize("change", ABLATIONS, ids=lambda change: change.scheme)
+def test_a_change_changes_something(change: Ablation) -> None:
+    runs = by_name()
+    own = runs[run_name("ablation", "resnet20", "cifar10", "brief", change.scheme, 0)].config()
+    kind = "figure4" if change.against in SCHEMES else "ablation"
+    base = runs[run_name(kind, "resnet20", "cifar10", "brief", change.against, 0)].config()
+    assert own != base and own.order == base.order
+    assert (own.recipe.epochs, own.policy) == (base.recipe.epochs, base.policy)
 
 
 def test_every_scheme_has_three_seeds_on_the_small_network_and_the_papers_networks_their_recipe() -> None:
     names = by_name()
     for scheme in ("resnet", "coml-05", "coml-03", "blockcoml-05", "blockcoml-03"):
         for dataset in ("cifar10", "cifar100"):
-            assert all(f"figure4-resnet20-{dataset}-short-{scheme}-s{seed}" in names for seed in range(3))
+            assert all(f"figure4-resnet20-{dataset}-brief-{scheme}-s{seed}" in names for seed in range(3))
         assert all(f"figure4-resnet56-cifar10-paper-{scheme}-s{seed}" in names for seed in range(5))
         assert all(f"figure4-resnet110-cifar100-paper-{scheme}-s{seed}" in names for seed in range(5))
 

@@ -12,7 +12,7 @@ import pytest
 
 from accordion.errors import FormatError, UsageError
 from accordion.planning.energy import inference_j, radio, transfer_j
-from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, RTT_FILE, SCALES, SETS, part
+from experiments.delivery.cases import DEADLINES_S, MATCHED, NAME, PARTS, RTT_FILE, SCALES, SETS, compared, part
 from experiments.delivery.encodings import Encoding, Rung, encode, read_encodings, read_package, wanted, write
 from experiments.delivery.energy import bills, read_bills
 from experiments.delivery.make import encode_all, make, read_guarantees
@@ -124,14 +124,14 @@ def test_the_guarantee_is_measured_against_the_best_fixed_policy(make: Make, tmp
     value = json.loads(guarantee([one, other]))
     assert value["references"] == [0.38, 0.3, 0.2, 0.1]
     assert value["certify"] == "test"
-    with pytest.raises(UsageError, match="run next --only delivered"):
+    with pytest.raises(UsageError, match="run next --only resnet20-cifar10-brief"):
         write_policies([one], tmp_path / "policies", traces)
-    runs = [make(scheme, 0, [400, 300, 200, 100], experiment="delivered") for scheme in ("ResNet", *FIXED)]
+    runs = [brief(make(scheme, 0, [400, 300, 200, 100])) for scheme in ("ResNet", *FIXED)]
     assert [path.name for path in write_policies(runs, tmp_path / "policies", traces)] == ["demand-matched.json", "guarantee.json"]
 
 
 def delivered(name: str, which: str, scale: int, way: str, value: float, seed: int = 0) -> Row:
-    return Row(tables.GROUP, name, which, scale, way, seed, (value,) * len(DEADLINES_S))
+    return Row(NAME, name, which, scale, way, seed, (value,) * len(DEADLINES_S))
 
 
 def test_verdicts_compare_with_the_best_rival() -> None:
@@ -147,7 +147,7 @@ def test_verdicts_compare_with_the_best_rival() -> None:
         delivered(name, ALL, 1, "ResNet-20 alone, float32", 0.9),
         delivered(name, ALL, 1, ORACLE, 0.905),
     ]
-    found = Delivered(rows, tables.GROUP)
+    found = Delivered(rows, NAME)
     assert [(gap.where, gap.rival, round(gap.points, 6)) for gap in over_fixed(found)] == [
         (PARTS[1], "CoML-05", -1.0),
         (PARTS[0], SHRUNK, 5.0),
@@ -163,7 +163,7 @@ def test_verdicts_compare_with_the_best_rival() -> None:
 
 def test_seeds_are_taken_together() -> None:
     rows = [delivered("t", ALL, 1, "x", 0.5, 0), delivered("t", ALL, 1, "x", 0.7, 1)]
-    mean = Delivered(rows, tables.GROUP).mean("t", ALL, 1, "x")
+    mean = Delivered(rows, NAME).mean("t", ALL, 1, "x")
     assert mean is not None and mean.mean == pytest.approx(0.6) and mean.sd == pytest.approx(0.1414, abs=1e-3)
 
 
@@ -173,11 +173,15 @@ def test_without_data_nothing_is_claimed(tmp_path: Path) -> None:
 
 
 def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_path: Path) -> None:
-    plain = brief(make("ResNet", 0, [900, 700, 400, 100], experiment="delivered"))
-    coml = brief(make("CoML-05", 0, [400, 300, 200, 120], experiment="delivered"))
+    plain = brief(make("ResNet", 0, [900, 700, 400, 100]))
+    coml = brief(make("CoML-05", 0, [400, 300, 200, 120]))
     learned = brief(make("balanced", 0, [400, 300, 200, 110], experiment="delivered"))
     small = brief(make("alone", 0, [150], experiment="reference", network="resnet8", shapes=[(1, 1, 1)]))
+    elsewhere = brief(make("CoML-03", 0, [400, 300, 200, 120], network="resnet56"))
+    other_recipe, change = make("CoML-03", 0, [400, 300, 200, 120]), brief(make("joint", 0, [4, 3, 2, 1], experiment="ablation"))
+    tax = brief(make("alone", 0, [150], experiment="reference", network="resnet3-0-0", shapes=[(3, 0, 0)]))
     outcomes = [plain, coml, learned, small]
+    assert compared([elsewhere, *outcomes, other_recipe, change, tax]) == outcomes
     sizes, data = [10_000, 25_000, 50_000, 100_000], tmp_path / "data"
     for one, codec in wanted(outcomes):
         errors = [row.test.error for row in one.configurations]
@@ -189,7 +193,7 @@ def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_pat
     assert sum(map(is_alone, names)) == 4
     path = make_data(outcomes, traces, data)
     rows = read_rows(path)
-    assert {row.group for row in rows} == {tables.GROUP, ZOO}
+    assert {row.group for row in rows} == {NAME, ZOO}
     assert {bill.way for bill in read_bills(data / "delivered" / "energy.json")} >= {PLAIN, COMPACT}
     text = "\n".join(tables.lines(rows))
     assert "bytes × 10, traces held back, by deadline" in text and "| CoML-05 |" in text and "resnet56-cifar10-compact" in text
@@ -200,7 +204,7 @@ def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_pat
 
 
 def test_the_energy_of_a_way_can_be_counted(make: Make, traces: Path) -> None:
-    plain = brief(make("ResNet", 0, [900, 700, 400, 100], experiment="delivered"))
+    plain = brief(make("ResNet", 0, [900, 700, 400, 100]))
     small = brief(make("alone", 0, [150], experiment="reference", network="resnet8", shapes=[(1, 1, 1)]))
     encodings = {
         f"{plain.name}-float32": encoding(plain.name, [10_000, 25_000, 50_000, 100_000], [0.1, 0.3, 0.6, 0.9]),
@@ -223,7 +227,7 @@ def test_the_energy_of_a_way_can_be_counted(make: Make, traces: Path) -> None:
 
 
 def test_errors_of_what_is_compared(make: Make) -> None:
-    found = collect([make("CoML-05", 0, [400, 300, 200, 120], experiment="delivered"), make("ResNet", 0, [400, 300, 200, 100])])
+    found = collect([brief(make("CoML-05", 0, [400, 300, 200, 120])), make("ResNet", 0, [400, 300, 200, 100])])
     text = "\n".join(tables.error_lines(found))
     assert "| CoML-05 | 1 | 40.0 % (1, 0, 0) | 20.0 % (3, 3, 0) | 12.00 % |" in text and "ResNet" not in text
     assert tables.error_lines([]) == ["Nothing of this has run yet."]
@@ -252,7 +256,7 @@ def test_a_finished_run_is_packaged_and_says_what_its_package_says(finished: tup
 
 
 def test_what_can_not_be_encoded_here_is_named(make: Make, tmp_path: Path) -> None:
-    lacks = encode_all([brief(make("CoML-05", 0, [400, 300, 200, 120], experiment="delivered"))], tmp_path, tmp_path / "data")
+    lacks = encode_all([brief(make("CoML-05", 0, [400, 300, 200, 120]))], tmp_path, tmp_path / "data")
     assert len(lacks) == 1 and "holds no weights" in lacks[0]
 
 
