@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.errors import UnmeetableError
@@ -130,7 +130,7 @@ def plans(sets: dict[str, tuple[Trace, ...]], rtts: tuple[float, ...]) -> list[d
     """Whole plans: the configuration that is planned, on moments of traces that the plan has not seen."""
     layout = Layout.open(PACKAGE)
     manifest = layout.manifest(None)
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     everything = [trace for traces in sets.values() for trace in traces]
     rng = np.random.default_rng(SEED)
     rows = []

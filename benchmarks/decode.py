@@ -35,7 +35,7 @@ from onnx import numpy_helper
 from packages import write_planes  # type: ignore[import-not-found]
 
 from accordion.artifact.archive import unpack
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.device.rebuilding import Rebuilder
@@ -62,7 +62,7 @@ def main() -> None:
             package, what = write_planes(Path(name) / "drawn", blocks, channels), f"drawn {arguments.drawn}"
         layout = Layout.open(package)
         manifest = layout.manifest()
-        ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+        ladder = layout.ladder(manifest)
         folder = Path(name) / "laid"
         for _ in lay_out_prefixes(layout, manifest, ladder, folder):
             pass

@@ -31,7 +31,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.elastic import CifarResNet
@@ -105,7 +105,7 @@ def main() -> None:
     arguments = parser.parse_args()
     layout = Layout.open(arguments.package)
     manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     sets = {name: traces(arguments.data / f"{name}.jsonl") for name, _ in SETS}
     deliveries = [
         {"traces": name, "radio": kind, "deadline_s": deadline, "ways": ways(sets[name], kind, deadline, manifest, ladder)}

@@ -17,7 +17,6 @@ import numpy as np
 import onnx
 
 from accordion.artifact.archive import compress
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.packaging.check import lay_out_prefixes
 from accordion.packaging.codecs import Encoded, by_name
@@ -73,7 +72,7 @@ def convolutions(package: Path) -> list[Any]:
     """The weights of the complete network's convolutions."""
     layout = Layout.open(package)
     manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     with tempfile.TemporaryDirectory() as name:
         *_, (last, folder) = lay_out_prefixes(layout, manifest, ladder, Path(name))
         model = onnx.load(str(folder / last.graph))

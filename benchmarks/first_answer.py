@@ -32,7 +32,7 @@ import onnx
 import onnxruntime
 from aiohttp import web
 
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, Quality, decode_ladder
+from accordion.artifact.ladder import Ladder, Quality
 from accordion.artifact.layout import Layout
 from accordion.cli.demo_steps import Endpoint, Steps
 from accordion.device import Fetch, Link, Model, Request, fetch, upgrade
@@ -86,8 +86,7 @@ async def progressive(source: str, link: Link, folder: Path, x: Any, least: int)
 
 def ladder_of(package: Path) -> Ladder:
     layout = Layout.open(package)
-    layer = layout.manifest().layers[0]
-    return decode_ladder(layer, layout.read_blob(layer, limit=LADDER_LIMIT))
+    return layout.ladder(layout.manifest())
 
 
 def error_of(quality: Quality) -> float:

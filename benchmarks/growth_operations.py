@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.verify import verify_package
@@ -101,7 +101,7 @@ def read_package(path: Path) -> tuple[Manifest, Ladder]:
     """As every program begins with a package."""
     layout = Layout.open(path)
     manifest = layout.manifest()
-    return manifest, decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    return manifest, layout.ladder(manifest)
 
 
 # On the package's disk ------------------------------------------------------------------------------------------------------

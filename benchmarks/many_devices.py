@@ -28,7 +28,6 @@ from typing import Any
 import aiohttp
 from servers import accordion  # type: ignore[import-not-found]
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.device import Link
 from accordion.device.link import Shaper
@@ -65,7 +64,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, most), most))
     layout = Layout.open(arguments.package)
     manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     with accordion(str(arguments.package), "--workers", str(arguments.workers)) as endpoint:
         base = f"{endpoint.url}/v2/{arguments.package.name}/_accordion"
         before = endpoint.processor_s()

@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 from accordion.artifact.archive import compress, unpack, unpacked_limit
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD
 from accordion.artifact.segment import parse_header, read_header
@@ -22,7 +21,7 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     layout = Layout.open(parser.parse_args().package)
     manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     tensors = [0]
     for layer in manifest.layers:
         found = 0

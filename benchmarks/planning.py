@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.planning import Held, PlanTable, Request
 from accordion.planning.links import link_from
@@ -39,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     layout = Layout.open(arguments.package)
     manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     began = time.perf_counter()
     table = PlanTable(manifest, ladder)
     built = time.perf_counter() - began

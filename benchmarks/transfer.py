@@ -30,7 +30,6 @@ from paced import paced  # type: ignore[import-not-found]
 from packages import write_package  # type: ignore[import-not-found]
 from servers import accordion  # type: ignore[import-not-found]
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.device import Request, fetch
 
@@ -74,7 +73,7 @@ def cell(package: Path, url: str, rate: float, rtt_s: float, repeat: int, folder
     """One package over one link: seconds of fetches and plain downloads, taking turns."""
     layout = Layout.open(package)
     manifest = layout.manifest()
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     stream = f"{url}/v2/{package.name}/_accordion/stream/{manifest.digest}"
     size = sum(layer.size for layer in manifest.layers)  # until a fetch has said how much of it the best configuration needs
     rounds = max(1, min(repeat, int(LONGEST_S / (2 * size * 8 / rate))))

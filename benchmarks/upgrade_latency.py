@@ -240,13 +240,11 @@ class Place:
     """One package behind a paced link."""
 
     def __init__(self, package: Path, rate_bps: float, stack: ExitStack) -> None:
-        from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
         from accordion.artifact.layout import Layout
 
         layout = Layout.open(package)
         self.name, self.manifest = package.resolve().name, layout.manifest()
-        layer = self.manifest.layers[0]
-        self.ladder = decode_ladder(layer, layout.read_blob(layer, limit=LADDER_LIMIT))
+        self.ladder = layout.ladder(self.manifest)
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         endpoint = stack.enter_context(accordion(str(package)))
         for pid in endpoint.processes():  # it stands for another machine: it must not take the device's processors

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW
 from accordion.artifact.segment import read_header
@@ -132,7 +131,7 @@ def package_sizes(path: Path, reference: str | None = None) -> list[tuple[int, i
     """For each configuration of a package: all bytes of its layers, and the bytes of the tensors among them."""
     layout = Layout.open(path)
     manifest = layout.manifest(reference)
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     everything, tensors = [0], [0]
     for layer in manifest.layers:
         found = 0

@@ -9,7 +9,6 @@ from typing import Any
 
 import zstandard
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.errors import FormatError, UsageError
 from accordion.packaging import package
@@ -122,7 +121,7 @@ def read_package(path: Path, run: str, codec: str, tag: str | None = None) -> En
     """What a package says of itself, with the bytes of its manifest as an endpoint sends them."""
     layout = Layout.open(path)
     manifest = layout.manifest(tag)
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     rungs = tuple(
         Rung(tuple(one.blocks.by_stage), one.precision, one.bytes, one.macs, one.quality.value, one.quality.samples)
         for one in ladder.configurations

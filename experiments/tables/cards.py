@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accordion.artifact.alternative import INTEGER_KERNELS
-from accordion.artifact.ladder import LADDER_LIMIT, Configuration, Ladder, decode_ladder
+from accordion.artifact.ladder import Configuration, Ladder
 from accordion.artifact.layout import Layout
 from accordion.units import format_bytes
 from experiments.tables.markdown import NONE, percent, table
@@ -20,8 +20,7 @@ COMPACT = "-compact"
 def read_ladder(package: Path) -> Ladder:
     """The ladder of a package's only or latest version."""
     layout = Layout.open(package)
-    layer = layout.manifest().layers[0]
-    return decode_ladder(layer, layout.read_blob(layer, limit=LADDER_LIMIT))
+    return layout.ladder(layout.manifest())
 
 
 def lines(ladder: Ladder, whole: int) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.device import Model, Request, fetch
@@ -31,8 +30,7 @@ class Endpoint:
     def __init__(self, package: Path) -> None:
         self.layout = Layout.open(package)
         self.version = self.layout.manifest("latest")
-        first = self.version.layers[0]
-        self.ladder = decode_ladder(first, self.layout.read_blob(first, limit=LADDER_LIMIT))
+        self.ladder = self.layout.ladder(self.version)
         self.bytes = b"".join(self.layout.blob_path(layer.digest).read_bytes() for layer in self.version.layers)
         self.plan: Callable[[dict[str, Any]], Answer] = lambda request: (200, JSON, json.dumps(self.planned(request)).encode())
         self.manifest: Callable[[str], Answer] = lambda reference: (

@@ -35,7 +35,9 @@ def test_the_list_begins_with_what_says_most_for_its_time() -> None:
 
 def test_a_run_that_serves_two_experiments_is_one_run() -> None:
     for scheme in SCHEMES:
-        assert delivered(scheme, "resnet20", "cifar10", "brief", 0) == by_name()[f"figure4-resnet20-cifar10-brief-{scheme.lower()}-s0"]
+        assert (
+            delivered(scheme, "resnet20", "cifar10", "brief", 0) == by_name()[f"figure4-resnet20-cifar10-brief-{scheme.lower()}-s0"]
+        )
     assert delivered("uniform", "resnet20", "cifar10", "brief", 0).against == "CoML-05"
 
 

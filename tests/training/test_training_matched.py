@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import Manifest
 from accordion.errors import UsageError
@@ -26,7 +26,7 @@ TRACES = Path(__file__).parents[2].parent / "shared" / "data" / "traces"
 def version() -> tuple[Manifest, Ladder]:
     layout = Layout.open(GOLDEN)
     manifest = layout.manifest("latest")
-    return manifest, decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    return manifest, layout.ladder(manifest)
 
 
 def test_a_constant_link_brings_always_the_same() -> None:

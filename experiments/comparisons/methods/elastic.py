@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import FILEPATH, Descriptor
 from accordion.packaging import package
@@ -42,7 +41,7 @@ def execute(context: Context) -> Made:
 def _rows(context: Context, base: Base, path: Path, family: str) -> list[Row]:
     layout = Layout.open(path)
     manifest = layout.manifest(None)
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     rows = []
     with tempfile.TemporaryDirectory(prefix="accordion-prefixes-") as name:
         for configuration, folder in lay_out_prefixes(layout, manifest, ladder, Path(name)):

@@ -9,7 +9,6 @@ from typing import Any
 from accordion.artifact.alternates import ALTERNATE, DIGEST, OF, SIZE
 from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.digest import sha256_digest
-from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import FILEPATH, GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor, Manifest
 from accordion.artifact.strict_json import dump
@@ -35,7 +34,7 @@ def add_alternates(layout: Layout, tag: str, encoding: str, encode: Callable[[by
     manifest = layout.manifest(tag)
     if manifest.alternates:
         raise FormatError(f"version {tag} of {layout.path} has alternates already")
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     ladder.check_against(manifest)
     fields = json.loads(layout.read_blob(manifest.config, limit=CONFIG_LIMIT))
     diff_ids = list(fields["modelfs"]["diffIds"])

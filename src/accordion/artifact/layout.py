@@ -10,6 +10,7 @@ from typing import Any
 
 from accordion.artifact.atomic import write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, check_digest, file_digest, is_digest, sha256_digest
+from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor, Manifest
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
@@ -144,6 +145,14 @@ class Layout:
         """
         descriptor = self.resolve(reference)
         return Manifest.parse(self.read_blob(descriptor, limit=MANIFEST_LIMIT), digest=descriptor.digest)
+
+    def ladder(self, manifest: Manifest) -> Ladder:
+        """The ladder of one of its manifests, as it stands: `Ladder.check_against` holds it against the layers.
+
+        ContentError if it is missing, too large or no ladder.
+        """
+        layer = manifest.layers[0]
+        return decode_ladder(layer, self.read_blob(layer, limit=LADDER_LIMIT))
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether a blob of this digest and size is there; its content is not read."""

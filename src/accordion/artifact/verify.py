@@ -10,7 +10,7 @@ from accordion.artifact.archive import diff_id_of, unpack, unpacked_limit
 from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import check_graph
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
     DOC_RAW,
@@ -112,7 +112,7 @@ def _version(layout: Layout, manifest: Manifest, sound: dict[str, bool]) -> list
     problems = _blobs(layout, (manifest.config, *manifest.layers), sound)
     if problems:
         return problems
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     ladder.check_against(manifest)
     for index, layer in enumerate(manifest.layers[: ladder.configurations[-1].layers]):
         if layer.media_type == DOC_RAW:

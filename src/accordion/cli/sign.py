@@ -66,13 +66,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
 def _versions(layout: Any, reference: str | None) -> list[str | None]:
     """Which versions: the one that is named, else all forms of the network, which are equally new, else the usual one."""
-    from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
     from accordion.planning.choice import relatives
 
     if reference is not None:
         return [reference]
     ladders = {}
     for tag in layout.tags():
-        first = layout.manifest(tag).layers[0]
-        ladders[tag] = decode_ladder(first, layout.read_blob(first, limit=LADDER_LIMIT))
+        ladders[tag] = layout.ladder(layout.manifest(tag))
     return list(relatives(ladders, prefers=True)) or [None]

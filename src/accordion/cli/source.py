@@ -88,7 +88,7 @@ def _with(target: Reference, reference: str | None) -> Reference:
 def _package(path: Path, reference: str | None) -> Source:
     layout = Layout.open(path)
     manifest = layout.manifest(reference)
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     ladder.check_against(manifest)
     return Source(path.resolve().name, manifest, ladder)
 

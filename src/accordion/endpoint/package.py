@@ -13,7 +13,7 @@ from typing import Any
 
 from accordion.artifact.archive import compress
 from accordion.artifact.digest import is_digest, sha256_digest
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout, signature_tag
 from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Manifest
 from accordion.artifact.strict_json import parse_object
@@ -91,8 +91,7 @@ class Version:
         """
         manifest = Manifest.parse(document.raw, digest=document.digest)
         _check_blobs(layout, manifest)
-        first = manifest.layers[0]
-        ladder = decode_ladder(first, layout.read_blob(first, limit=LADDER_LIMIT))
+        ladder = layout.ladder(manifest)
         files = [(layout.blob_path(layer.digest), layer.size) for layer in manifest.layers]
         return cls.of(manifest, ladder, Content.of(files, manifest.digest))
 

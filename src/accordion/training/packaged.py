@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from accordion.artifact.archive import unpack, unpacked_limit
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.verify import verify_package
@@ -71,7 +71,7 @@ def laid_out(path: Path, tag: str | None) -> Iterator[tuple[Ladder, Path]]:
         raise FormatError(f"{path} can't be begun with: {problems[0]}")
     layout = Layout.open(path)
     manifest = layout.manifest(tag)
-    ladder = decode_ladder(manifest.layers[0], layout.read_blob(manifest.layers[0], limit=LADDER_LIMIT))
+    ladder = layout.ladder(manifest)
     with tempfile.TemporaryDirectory(prefix="accordion-weights-") as name:
         _lay_out(layout, manifest, Path(name))
         yield ladder, Path(name)
