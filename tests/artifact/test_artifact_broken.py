@@ -104,7 +104,7 @@ PROBLEMS = {
     "index without versions": "holds no version",
     "index with a tag twice": "holds the tag 'latest' twice",
     "index that is none": "index.json is not a JSON object",
-    "tag that is none": "'../x', which is no tag",
+    "tag that is none": "holds no version",
     "another layout version": "layout version '9'",
     "no layout": "lacks oci-layout",
     "no blobs": "lacks the blob",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,29 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     code, out, err = run(capsys, *arguments, "--json")
     assert code == 0, err
     return json.loads(out)
+
+
+def test_outputs_that_json_has_no_word_for_are_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from accordion.cli.console import Console
+
+    Console(as_json=True).result({"outputs": {"y": [[float("nan"), float("inf"), 1.5]]}, "seconds": 0.1}, [])
+    assert json.loads(capsys.readouterr().out) == {"outputs": {"y": [[None, None, 1.5]]}, "seconds": 0.1}
+
+
+def test_half_an_option_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "show", str(GOLDEN / "precision"), "--js")
+    assert (code, out) == (2, "") and "--js" in err
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "accordion", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("accordion ")
+
+
+def test_a_digest_may_have_its_sign(served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetched = answer(capsys, "fetch", f"{served}/precision", "-o", str(tmp_path / "model"))
+    again = answer(capsys, "upgrade", str(tmp_path / "model"), "--reference", "@" + fetched["manifest"])
+    assert again["manifest"] == fetched["manifest"]
 
 
 def test_a_model_from_the_plan_to_shedding(served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

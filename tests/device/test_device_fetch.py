@@ -141,6 +141,22 @@ def test_a_version_that_did_not_arrive_whole_changes_nothing(endpoint: str, tmp_
     assert again.manifest != old
 
 
+@pytest.mark.parametrize("again", [fetch, upgrade])
+def test_what_is_complete_is_the_answer_to_a_deadline_that_nothing_can_keep(endpoint: str, tmp_path: Path, again: object) -> None:
+    """By what the caller says of the link, not even the round trips end in time."""
+    fetch(endpoint, tmp_path / "m", Request(max_bytes=100_000))
+    request = Request(deadline_s=5.0, rtt_s=6.0, throughput_bps=1e9)
+    result = fetch(endpoint, tmp_path / "m", request) if again is fetch else upgrade(tmp_path / "m", request)
+    assert result.configuration >= 0
+    assert verify_model(tmp_path / "m") == []
+
+
+def test_a_deadline_that_passed_before_anything_was_waited_for_was_not_met(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    result = upgrade(tmp_path / "m", Request(deadline_s=1e-9))
+    assert (result.configuration, result.deadline_met) == (K - 1, False)
+
+
 def test_shed_gives_back_and_the_next_upgrade_brings_back(endpoint: str, tmp_path: Path) -> None:
     fetch(endpoint, tmp_path / "m")
     left, freed = shed(tmp_path / "m", 1)
@@ -170,8 +186,9 @@ def test_a_corrupt_file_never_runs_and_only_it_is_repaired(endpoint: str, tmp_pa
     answers(tmp_path / "m", K - 1)
 
 
-def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: Path) -> None:
-    """Static export without what is ours: manifest and blobs alone."""
+@pytest.mark.parametrize("refusal", [(405, 404), (403, 403)], ids=["as registries do", "as object stores do"])
+def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: Path, refusal: tuple[int, int]) -> None:
+    """Static export without what is ours: manifest and blobs alone. What it says to a POST, and of what is not there, differs."""
     import http.server
 
     export(package, tmp_path / "static")
@@ -185,7 +202,7 @@ def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: 
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(405, b"no")
+            self._send(refusal[0], b"no")
 
         def do_GET(self) -> None:
             if self.path == "/v2/chain/manifests/latest":
@@ -193,7 +210,7 @@ def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: 
             elif self.path in blobs:
                 self._send(200, blobs[self.path].read_bytes())
             else:
-                self._send(404, b"no")
+                self._send(refusal[1], b"no")
 
         def _send(self, status: int, data: bytes) -> None:
             self.send_response(status)

@@ -110,8 +110,8 @@ def test_a_session_does_not_go_on_reading_the_memory_that_it_was_given(
     given: list[np.ndarray] = []
     real = Rebuilder.rebuild
 
-    def rebuild(one: Rebuilder, graph: bytes) -> Any:
-        found = real(one, graph)
+    def rebuild(one: Rebuilder, graph: bytes, path: str) -> Any:
+        found = real(one, graph, path)
         assert found is not None
         copies = {value: array.copy() for value, array in found.values.items()}
         given.extend(copies.values())

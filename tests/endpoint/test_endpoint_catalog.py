@@ -33,6 +33,12 @@ def test_the_current_directory(tmp_path: Path, build: Build, monkeypatch: pytest
     assert Catalog([Path()]).names() == ["net"]
 
 
+def test_a_link_is_served_under_its_own_name(tmp_path: Path, build: Build) -> None:
+    build(tmp_path / "net-2026-11-28")
+    (tmp_path / "net").symlink_to(tmp_path / "net-2026-11-28")
+    assert Catalog([tmp_path / "net"]).names() == ["net"]
+
+
 def test_equal_names_are_wrong_usage(tmp_path: Path, build: Build) -> None:
     build(tmp_path / "a" / "net")
     build(tmp_path / "b" / "net")

@@ -6,10 +6,13 @@ simple enough to be checked completely while it streams, in bounded memory.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO
 
 import zstandard
@@ -17,7 +20,7 @@ import zstandard
 from accordion.artifact.paths import check_path
 from accordion.errors import FormatError
 
-__all__ = ["UNPACKED_LIMIT", "compress", "decompress", "diff_id", "diff_id_of", "pack", "unpack", "unpacked_limit"]
+__all__ = ["UNPACKED_LIMIT", "compress", "decompress", "diff_id", "diff_id_of", "gzip_diff_id", "pack", "unpack", "unpacked_limit"]
 
 LEVEL = 19  # packing happens once, sending often; stronger levels need windows beyond the 8 MiB that every decoder accepts
 WINDOW_LIMIT = 2**27  # bytes of memory that a hostile stream can make the decompressor take
@@ -71,6 +74,21 @@ def diff_id_of(source: IO[bytes], *, limit: int = UNPACKED_LIMIT, what: str = "a
     made = hashlib.sha256()
     for piece in _pieces(source, limit, what):
         made.update(piece)
+    return "sha256:" + made.hexdigest()
+
+
+def gzip_diff_id(path: Path, *, limit: int) -> str:
+    """The same of a gzip file: layers that only travel with a package may be such. FormatError as above."""
+    made, total = hashlib.sha256(), 0
+    try:
+        with gzip.open(path) as stream:
+            while piece := stream.read(2**20):
+                made.update(piece)
+                total += len(piece)
+                if total > limit:
+                    raise FormatError(f"a layer unpacks to more than {limit} bytes")
+    except (OSError, EOFError, zlib.error) as error:
+        raise FormatError(f"a layer is corrupt: {error}") from error
     return "sha256:" + made.hexdigest()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from accordion.artifact.bounds import Declared, bits_of, check_bounds
+from accordion.artifact.external import from_root
 from accordion.artifact.indices import check_indices
 from accordion.artifact.paths import check_path
 from accordion.artifact.remembered import Kind, Remembered, Row, kind_of
@@ -39,11 +40,12 @@ _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 _FLOATS = {1: "F32", 10: "F16", 11: "F64", 16: "BF16", 17: "F8_E4M3", 19: "F8_E5M2"}
 
 
-def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, declared: Declared | None = None) -> None:
-    """FormatError naming `what` unless `data` is an ONNX model that keeps the rules above.
+def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, declared: Declared | None = None) -> frozenset[str]:
+    """FormatError naming `what` unless `data` is an ONNX model that keeps the rules above. Returns which of the files it reads.
 
-    `files` are the configuration's segments; as sizes in bytes alone, their content is not looked at. `declared` is what the ladder
-    says of the configuration; without it the bounds are those of its bytes.
+    `what` is the graph's path in the package, from whose folder it counts where its files lie. `files` are the configuration's
+    segments; as sizes in bytes alone, their content is not looked at. `declared` is what the ladder says of the configuration;
+    without it the bounds are those of its bytes.
     """
     if len(data) > GRAPH_LIMIT:
         raise FormatError(f"{what} has {len(data)} bytes, more than the {GRAPH_LIMIT} that a graph may have")
@@ -64,12 +66,15 @@ def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, decl
     if foreign := [row.domain for row in model.opset_import if row.domain not in DOMAINS]:
         raise FormatError(f"{what} needs operators of the domain {foreign[0][:80]!r}: only ONNX's own are allowed")
     _check_operator_sets(model, what)
+    from_root(model, what)
     weights = files if isinstance(files, Weights) else None
     sizes = weights.sizes if weights is not None else dict(files)  # type: ignore[arg-type]
     remembered = Remembered() if weights is None else weights.remembered
-    nodes, tensors = _Check(sizes, weights, what, remembered).graph(model.graph)
+    checked = _Check(sizes, weights, what, remembered)
+    nodes, tensors = checked.graph(model.graph)
     bounds = check_bounds(model, nodes, tensors, sum(sizes.values()), declared, what, remembered)
     check_indices(model, bounds, weights, what)
+    return frozenset(checked.read)
 
 
 def _check_operator_sets(model: onnx.ModelProto, what: str) -> None:
@@ -88,6 +93,7 @@ class _Check:
     def __init__(self, files: Mapping[str, int], weights: Weights | None, what: str, remembered: Remembered) -> None:
         self.files, self.weights, self.what, self.remembered = files, weights, what, remembered
         self.inline = 0
+        self.read: set[str] = set()
 
     def fail(self, problem: str) -> FormatError:
         return FormatError(f"{self.what}: {problem}")
@@ -179,6 +185,7 @@ class _Check:
             raise self.fail(f"{where} lies in {path!r}, which is not among the files that its configuration has")
         if start + length > self.files[path]:
             raise self.fail(f"{where} ends at byte {start + length} of {path!r}, which has {self.files[path]}")
+        self.read.add(path)
         if self.weights is not None and kind in _FLOATS:
             self.weights.check_finite(path, start, length, _FLOATS[kind], f"{self.what}: {where}")
 

@@ -43,16 +43,17 @@ class Blocks:
 
     total: int
     by_stage: tuple[int, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ladder."""
-        return {"total": self.total, "by_stage": list(self.by_stage)}
+        return {"total": self.total, "by_stage": list(self.by_stage), **self.extra}
 
     @classmethod
     def from_json(cls, data: object, where: str) -> Blocks:
         """FormatError naming `where` if a field is missing or makes no sense."""
         fields = Fields(data, where)
-        made = cls(fields.whole("total"), fields.wholes("by_stage"))
+        made = cls(fields.whole("total"), fields.wholes("by_stage"), fields.rest())
         if made.by_stage and sum(made.by_stage) != made.total:
             raise FormatError(f"{where}: the stages have {sum(made.by_stage)} blocks together, not {made.total}")
         return made
@@ -177,7 +178,7 @@ class Ladder:
     def parse(cls, data: bytes) -> Ladder:
         """Checks every field; FormatError says which is wrong."""
         fields = Fields(parse_object(data, "the ladder", LADDER_LIMIT), "the ladder")
-        if (version := fields.get("schema_version")) != SCHEMA_VERSION:
+        if isinstance(version := fields.get("schema_version"), bool) or version != SCHEMA_VERSION:
             raise FormatError(f"the ladder has schema version {version!r:.40}; this program reads {SCHEMA_VERSION}")
         rows = fields.items("configurations", most=MOST_CONFIGURATIONS)
         configurations = tuple(
@@ -201,7 +202,13 @@ class Ladder:
                     f"configuration {configuration.index} says {configuration.bytes} bytes, "
                     f"its {configuration.layers} layers have {actual}"
                 )
-        if needed := [index for index in manifest.alternates if index < self.configurations[-1].layers]:
+        last = self.configurations[-1].layers
+        if carried := [index for index, layer in enumerate(manifest.layers[:last]) if layer.only_carried]:
+            raise FormatError(
+                f"layer {carried[0]} is {manifest.layers[carried[0]].media_type}, which no configuration can need, but stands "
+                "before the end of what the configurations need"
+            )
+        if needed := [index for index in manifest.alternates if index < last]:
             raise FormatError(f"layer {needed[0]} is an alternate, but stands before the end of what the configurations need")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,9 +249,11 @@ class Layout:
             descriptor = Descriptor.from_json(value, f"{where}, manifests[{position}]")
             kind = value.get("artifactType") if isinstance(value, Mapping) else None
             name = descriptor.annotations.get(REF_NAME)
+            if name is not None and not _TAG.match(name):
+                # OCI allows more in a name than a tag may hold: such a version is there by its digest alone.
+                rest = {key: value for key, value in descriptor.annotations.items() if key != REF_NAME}
+                descriptor, name = replace(descriptor, annotations=rest), None
             if name is not None:
-                if not _TAG.match(name):
-                    raise FormatError(f"{where} holds {name!r:.140}, which is no tag")
                 if name in names:
                     raise FormatError(f"{where} holds the tag {name!r} twice")
                 names.add(name)

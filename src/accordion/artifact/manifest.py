@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,11 +21,13 @@ __all__ = [
     "DOC_RAW",
     "FILEPATH",
     "GRAPHS_TAR_ZSTD",
+    "GRAPH_RAW",
     "LADDER_JSON",
     "LADDER_JSON_ZSTD",
     "LADDER_PATH",
     "MANIFEST_LIMIT",
     "MANIFEST_MEDIA_TYPE",
+    "RAW",
     "WEIGHT_RAW",
     "WEIGHT_TAR_ZSTD",
     "Descriptor",
@@ -39,8 +42,13 @@ LADDER_JSON_ZSTD = LADDER_JSON + "+zstd"
 WEIGHT_RAW = "application/vnd.cncf.model.weight.v1.raw"
 WEIGHT_TAR_ZSTD = "application/vnd.cncf.model.weight.v1.tar+zstd"
 GRAPHS_TAR_ZSTD = "application/vnd.cncf.model.weight.config.v1.tar+zstd"
+GRAPH_RAW = "application/vnd.cncf.model.weight.config.v1.raw"
 DOC_RAW = "application/vnd.cncf.model.doc.v1.raw"
-LAYER_TYPES = frozenset({LADDER_JSON, LADDER_JSON_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, GRAPHS_TAR_ZSTD, DOC_RAW})
+RAW = frozenset({WEIGHT_RAW, GRAPH_RAW, DOC_RAW})
+"""Layers that are one file each, as it is."""
+
+LAYER_TYPES = frozenset({LADDER_JSON, LADDER_JSON_ZSTD, WEIGHT_TAR_ZSTD, GRAPHS_TAR_ZSTD, *RAW})
+_FURTHER = re.compile(r"application/vnd\.cncf\.model\.(weight|weight\.config|doc|code|dataset)\.v1\.(raw|tar|tar\+gzip|tar\+zstd)")
 
 FILEPATH = "org.cncf.model.filepath"
 LADDER_PATH = "ladder.json"
@@ -64,9 +72,14 @@ class Descriptor:
         """Where a raw layer's file lies, or None for layers whose members carry their own paths."""
         if self.media_type in (LADDER_JSON, LADDER_JSON_ZSTD):
             return LADDER_PATH
-        if self.media_type in (WEIGHT_RAW, DOC_RAW):
+        if self.media_type in RAW:
             return self.annotations.get(FILEPATH)
         return None
+
+    @property
+    def only_carried(self) -> bool:
+        """Whether it is of a type that ModelPack knows and no configuration can need: it travels with a package, unread."""
+        return self.media_type not in LAYER_TYPES and _FURTHER.fullmatch(self.media_type) is not None
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a manifest."""
@@ -158,9 +171,9 @@ class Manifest:
         for index, layer in enumerate(layers):
             if index and layer.media_type in (LADDER_JSON, LADDER_JSON_ZSTD):
                 raise FormatError(f"layer {index} is a second ladder")
-            if layer.media_type not in LAYER_TYPES and not is_alternate(layer.media_type):
+            if layer.media_type not in LAYER_TYPES and not layer.only_carried and not is_alternate(layer.media_type):
                 raise FormatError(f"layer {index} has the unknown media type {layer.media_type!r}")
-            if layer.media_type in (WEIGHT_RAW, DOC_RAW) or layer.path is not None:
+            if layer.media_type in RAW or layer.path is not None:
                 paths.append(check_path(layer.path, f"layer {index}"))
         check_unique(paths)
         read_alternates(layers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from accordion.artifact.strict_json import Fields
@@ -29,6 +30,8 @@ class Quality:
     samples: int
     dataset: str
     split: str
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields that this version does not know."""
 
     def comparable(self, other: Quality) -> bool:
         """Whether both say the same thing in the same unit, the same way up."""
@@ -57,6 +60,7 @@ class Quality:
             "samples": self.samples,
             "dataset": self.dataset,
             "split": self.split,
+            **self.extra,
         }
 
     @classmethod
@@ -83,4 +87,5 @@ class Quality:
             samples=fields.whole("samples"),
             dataset=fields.text("dataset"),
             split=fields.text("split"),
+            extra=fields.rest(),
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from accordion.artifact.strict_json import Fields
@@ -21,6 +22,7 @@ class TensorSpec:
     layout: str = ""
     range: tuple[float, float] | None = None
     labels: tuple[str, ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ladder."""
@@ -31,6 +33,7 @@ class TensorSpec:
             "layout": self.layout,
             "range": None if self.range is None else list(self.range),
             "labels": None if self.labels is None else list(self.labels),
+            **self.extra,
         }
 
     @classmethod
@@ -47,6 +50,7 @@ class TensorSpec:
             layout=fields.text("layout") if fields.has("layout") else "",
             range=fields.pair("range") if fields.has("range") else None,
             labels=fields.texts("labels") if fields.has("labels") else None,
+            extra=fields.rest(),
         )
 
     @classmethod

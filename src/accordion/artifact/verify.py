@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from accordion.artifact.archive import diff_id_of, unpack, unpacked_limit
+from accordion.artifact.archive import diff_id_of, gzip_diff_id, unpack, unpacked_limit
 from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import file_digest, sha256_digest
-from accordion.artifact.graph import check_graph
+from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
     DOC_RAW,
+    GRAPH_RAW,
     GRAPHS_TAR_ZSTD,
-    LADDER_JSON_ZSTD,
     MANIFEST_LIMIT,
     WEIGHT_RAW,
     WEIGHT_TAR_ZSTD,
@@ -40,6 +40,7 @@ class Contents:
         self.files: dict[str, list[tuple[str, str, int]]] = {}  # of weights: path, digest and size of each, by their layer's digest
         self.weights = Weights()
         self.graphs: dict[str, bytes] = {}
+        self.read: set[str] = set()  # files that the graphs checked so far read
 
     def add(self, index: int, layer: Descriptor, path: Path) -> None:
         """Takes in layer `index`, whose bytes lie at `path`. FormatError if they break a rule."""
@@ -50,11 +51,18 @@ class Contents:
                 tensors = check_segment(stream, layer.size, what)
             self.weights.files[str(layer.path)] = SegmentFile.at(path, tensors)
             self.files[layer.digest] = [(str(layer.path), layer.digest, layer.size)]
+        if layer.media_type == GRAPH_RAW and str(layer.path).endswith(".onnx"):
+            if layer.size > GRAPH_LIMIT:
+                raise FormatError(f"{what} has {layer.size} bytes, more than the {GRAPH_LIMIT} that a graph may have")
+            self.graphs[str(layer.path)] = path.read_bytes()
         if layer.path is not None:
             self._take(layer.path, layer.size)
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
             with path.open("rb") as stream:
-                for name, data in unpack(stream, limit=unpacked_limit(layer.size), what=what):
+                members = list(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+                if layer.media_type == WEIGHT_TAR_ZSTD and len(members) != 1:
+                    raise FormatError(f"{what} holds {len(members)} files: a layer of weights is one segment")
+                for name, data in members:
                     self._take(name, len(data))
                     if layer.media_type == WEIGHT_TAR_ZSTD:
                         self.files.setdefault(layer.digest, []).append((name, sha256_digest(data), len(data)))
@@ -68,7 +76,11 @@ class Contents:
         """FormatError unless the graph at `path` is there, needs nothing that is not, and keeps to what its ladder declares."""
         if path not in self.graphs:
             raise FormatError(f"the graph {path!r} is not among the layers that its configuration needs")
-        check_graph(self.graphs[path], self.weights, path, declared)
+        self.read |= check_graph(self.graphs[path], self.weights, path, declared)
+
+    def unread(self) -> list[str]:
+        """Segments that no graph so far reads."""
+        return [path for path in self.weights.files if path not in self.read]
 
     def _take(self, path: str, size: int) -> None:
         self.sizes[path] = size if path not in self.sizes else -1
@@ -145,6 +157,10 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
                     contents.check_graph(graph, configuration.declared)
                 except ContentError as error:
                     problems.append(f"configuration {configuration.index}: {error}")
+            if not problems and (idle := contents.unread()):
+                problems.append(
+                    f"configuration {configuration.index}: no graph up to here reads {idle[0]!r}, which stands among its layers"
+                )
     for index, alternate in manifest.alternates.items():
         if contents.files.get(alternate.of) != [(alternate.path, alternate.digest, alternate.size)]:
             problems.append(f"layer {index}: the layer that it stands for is not the file which it says")
@@ -158,6 +174,9 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
 def _config(layout: Layout, manifest: Manifest) -> None:
     raw = layout.read_blob(manifest.config, limit=CONFIG_LIMIT)
     fields = Fields(parse_object(raw, "the config", CONFIG_LIMIT), "the config")
+    for name in ("descriptor", "config"):
+        if not isinstance(fields.get(name), dict):
+            raise FormatError(f"the config has no object {name!r}, which ModelPack requires")
     modelfs = Fields(fields.get("modelfs"), "the config's modelfs")
     stated = modelfs.texts("diffIds")
     if modelfs.text("type") != "layers" or len(stated) != len(manifest.layers):
@@ -168,9 +187,11 @@ def _config(layout: Layout, manifest: Manifest) -> None:
 
 
 def _diff_id(layout: Layout, layer: Descriptor) -> str:
-    if layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD, LADDER_JSON_ZSTD):
+    if layer.media_type.endswith("+zstd"):
         with layout.blob_path(layer.digest).open("rb") as stream:
             return diff_id_of(stream, limit=unpacked_limit(layer.size), what="a layer")
+    if layer.media_type.endswith("+gzip"):
+        return gzip_diff_id(layout.blob_path(layer.digest), limit=unpacked_limit(layer.size))
     return layer.digest
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from accordion.cli import (
     calibrate,
@@ -82,7 +82,10 @@ SPEAKING = (serve, plan, fetch, upgrade, show, push, pull, doctor)  # to other h
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, except that wrong usage is one line and goes the way of all errors."""
+    """argparse, except that wrong usage is one line and goes the way of all errors, and that no half of an option is one."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,19 @@ __all__ = ["Console", "Context", "document"]
 
 
 def document(value: Any) -> str:
-    """`value` as JSON for people and programs; what JSON has no word for (not a number, infinity) is refused."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """`value` as JSON for people and programs; what JSON has no word for (not a number, infinity) is null."""
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 class Console:

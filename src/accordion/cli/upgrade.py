@@ -33,5 +33,6 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Upgrades."""
     from accordion.device import upgrade
 
-    request = request_from(arguments, reference=arguments.reference)
+    reference = arguments.reference and arguments.reference.removeprefix("@")  # as in NAME@sha256:…
+    request = request_from(arguments, reference=reference)
     return deliver(arguments, context, lambda **how: upgrade(arguments.model, request, to=arguments.to, **how), arguments.model)

@@ -94,7 +94,7 @@ class _Delivering:
                         goal = await self._choose(client)
                         whole = await self._transfer(client, goal)
                         await self.folder.arrived()
-                        reached = whole
+                        reached = whole and self._left() >= 0  # the clock strikes only where something is waited for
                         if whole:
                             await self._go_on(client, goal)
                     finally:
@@ -146,7 +146,7 @@ class _Delivering:
         try:
             return choose(self.job.target.name, tables, request, "bytes", held=known).manifest
         except UnmeetableError as error:
-            if error.limit != "deadline_s" or error.nearest is None or held is not None:
+            if error.limit != "deadline_s" or error.nearest is None:
                 raise
             return str(error.nearest["manifest"])
 
@@ -176,7 +176,7 @@ class _Delivering:
             data = await client.plan(replace(request, held=None).to_json())  # it does not know that version
         except UnmeetableError as error:
             # A deadline is the device's to keep: it tries, and what arrives is kept. Other limits are facts.
-            if error.limit != "deadline_s" or error.nearest is None or held is not None:
+            if error.limit != "deadline_s" or error.nearest is None:
                 raise
             self.observer.say(f"{error}; trying all the same")
             return Plan.from_json(dict(error.nearest)), False
@@ -225,7 +225,7 @@ class _Delivering:
             plan = make_plan(self.job.target.name, manifest, ladder, request, held=known, overhead=overhead)
             k = plan.configuration
         except UnmeetableError as error:
-            if error.limit != "deadline_s" or error.nearest is None or held is not None:
+            if error.limit != "deadline_s" or error.nearest is None:
                 raise
             self.observer.say(f"{error}; trying all the same")
             k, sure = int(error.nearest["configuration"]), False

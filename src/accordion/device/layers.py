@@ -11,7 +11,7 @@ from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, ladder_file
-from accordion.artifact.manifest import DOC_RAW, LADDER_PATH, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
+from accordion.artifact.manifest import LADDER_PATH, RAW, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Descriptor
 from accordion.artifact.weights import check_segment, check_segment_bytes
 from accordion.device.state import FileEntry, packed_path
 from accordion.errors import DigestError, FormatError, StorageError, TransferError
@@ -83,7 +83,7 @@ def layer_files(source: Path, layer: Descriptor, what: str) -> dict[str, bytes |
     FormatError if the layer's content breaks a rule.
     """
     try:
-        if layer.media_type in (WEIGHT_RAW, DOC_RAW):
+        if layer.media_type in RAW:
             if layer.media_type == WEIGHT_RAW:
                 with source.open("rb") as stream:
                     check_segment(stream, layer.size, what)

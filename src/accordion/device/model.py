@@ -423,10 +423,13 @@ def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
         try:
             trust.vouch(store.state.name, store.manifest.digest, store.proof())
             store.provable = True
-            missing = store.missing(len(store.manifest.layers))
-            store.prove(missing[0] if missing else len(store.manifest.layers))
         except ContentError as error:
             problems.append(str(error))
+    try:
+        missing = store.missing(len(store.manifest.layers))
+        store.prove(missing[0] if missing else len(store.manifest.layers))
+    except ContentError as error:
+        problems.append(str(error))
     for name in store.state.files:
         try:
             store.check_file(name)

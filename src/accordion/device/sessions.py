@@ -36,7 +36,7 @@ def make_session(
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     path = folder / graph
-    rebuilt = rebuilder.rebuild(read_bounded(path, GRAPH_LIMIT))
+    rebuilt = rebuilder.rebuild(read_bounded(path, GRAPH_LIMIT), graph)
     source: str | bytes = str(path)
     if rebuilt is not None:
         source = rebuilt.graph

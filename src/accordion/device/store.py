@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +21,11 @@ from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder
 from accordion.artifact.manifest import (
-    DOC_RAW,
     FILEPATH,
     LADDER_JSON,
     LADDER_PATH,
     MANIFEST_LIMIT,
+    RAW,
     WEIGHT_RAW,
     WEIGHT_TAR_ZSTD,
     Descriptor,
@@ -171,7 +171,7 @@ class Store:
         return any(entry.layer == layer.digest for entry in self.state.files.values())
 
     def missing(self, count: int) -> list[int]:
-        """Which of the first `count` layers are not here."""
+        """Which of the first `count` layers are not here; of several with the same bytes the first, which brings them all."""
         have = {entry.layer for entry in self.state.files.values()}
         if self.provable:
             have -= {
@@ -179,15 +179,20 @@ class Store:
                 for one in self.manifest.layers
                 if _is_packed(one) and packed_path(one.digest) not in self.state.files and not self._came_otherwise(one)
             }
-        return [index for index in range(count) if self.manifest.layers[index].digest not in have]
+        found: dict[str, int] = {}
+        for index, layer in enumerate(self.manifest.layers[:count]):
+            if layer.digest not in have:
+                found.setdefault(layer.digest, index)
+        return list(found.values())
 
     def prove(self, count: int) -> None:
         """DigestError unless the files of the first `count` layers are what the manifest promises, whatever `state.json` says.
 
-        Without `provable` nothing is asked. What the files hold now, `check_file` says.
+        What an archive became can only be asked with `provable`, since the archive is kept then. What the files hold now,
+        `check_file` says.
         """
-        for layer in self.manifest.layers[:count] if self.provable else ():
-            if layer.digest not in self._proven:
+        for layer in self.manifest.layers[:count]:
+            if layer.digest not in self._proven and (self.provable or not _is_packed(layer)):
                 self._prove(layer)
                 self._proven.add(layer.digest)
 
@@ -211,7 +216,9 @@ class Store:
                     promised[path] = FileEntry(len(data), sha256_digest(data), layer.digest)
             sound = found == promised
         if not sound:
-            raise DigestError(f"{self.root}: {', '.join(found) or layer.path} is not what was signed; the next fetch repairs it")
+            promised_by = "signed" if self.provable else "promised"
+            what = ", ".join(found) or layer.path
+            raise DigestError(f"{self.root}: {what} is not what was {promised_by}; the next fetch repairs it")
 
     def _came_otherwise(self, layer: Descriptor) -> bool:
         """Whether what is here of a layer is the one file that the manifest itself says an alternate of it becomes."""
@@ -276,17 +283,25 @@ class Store:
                 self.check_file(path)
             except DigestError:
                 broken[path] = entry.layer
-        for layer in self.manifest.layers if self.provable else ():
-            if self.has(layer) and layer.digest not in broken.values():
+        self._forget(broken)
+        for layer in self.manifest.layers:
+            if self.has(layer) and layer.digest not in broken.values() and (self.provable or not _is_packed(layer)):
                 try:
                     self._prove(layer)
                 except ContentError:
                     broken |= {path: layer.digest for path, entry in self.state.files.items() if entry.layer == layer.digest}
-        if broken:
-            gone = set(broken.values())
-            self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if e.layer not in gone})
-        self._recover()
+        self._forget(broken)
         return sorted(broken)
+
+    def _forget(self, broken: Mapping[str, str]) -> None:
+        """What these layers, by path, had brought; what is found whole all the same is taken up again."""
+        gone = set(broken.values())
+        self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if e.layer not in gone})
+        self._recover()
+
+    def _places(self, layer: Descriptor) -> list[str]:
+        """Where the manifest wants the bytes of a raw layer: a blob may stand at several paths."""
+        return [str(one.path) for one in self.manifest.layers if one.digest == layer.digest and one.media_type in RAW]
 
     def incoming(self, index: int) -> Incoming:
         """Layer `index` on its way."""
@@ -311,14 +326,26 @@ class Store:
         digest = layer.digest if alternate is None else alternate.of
         found = layer_files(source, layer, f"layer {index}")
         others = [path for path, entry in self.state.files.items() if entry.layer != digest]
-        check_unique([*others, *found])
+        check_unique([*others, *dict.fromkeys([*found, *self._places(layer)])])
         files = place_layer(source, layer, self.root, found)
+        if layer.media_type in RAW:
+            files |= self._everywhere(layer, str(layer.path), files[str(layer.path)])
         if alternate is not None:
             files = {path: replace(entry, layer=digest) for path, entry in files.items()}
         if self.provable and _is_packed(layer):
             files |= keep_packed(source, layer, self.root)
         self.state = replace(self.state, files={**self.state.files, **files})
         self._placed.append(source)
+
+    def _everywhere(self, layer: Descriptor, path: str, entry: FileEntry) -> dict[str, FileEntry]:
+        """The file at `path` also at the other places of its layer."""
+        others = [other for other in self._places(layer) if other != path]
+        try:
+            for other in others:
+                _place(self.root / path, self.root / other)
+        except OSError as error:
+            raise StorageError(f"can't write into {self.root}: {error.strerror or error}") from error
+        return dict.fromkeys(others, entry)
 
     def make_room(self, index: int) -> bool:
         """Deletes what has arrived, and is not in its place, of one layer after `index`: what is not whole first, then the last.
@@ -400,16 +427,17 @@ class Store:
         made = Store.begin(self.root / NEXT, manifest, name=name, url=url, reference=reference)
         made.provable = self.provable
         files = dict(made.state.files)
-        wanted = {layer.digest for layer in manifest.layers}
+        wanted = {layer.digest: layer for layer in manifest.layers}
         try:
             for path, entry in self.state.files.items():
-                if entry.layer in wanted and path not in files:
-                    place = made.root / path
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.unlink(missing_ok=True)
-                    self.check_file(path)
-                    _link(self.root / path, place)
-                    files[path] = entry
+                if entry.layer not in wanted:
+                    continue
+                # The other version may have the same bytes at another path.
+                for target in made._places(wanted[entry.layer]) or [path]:
+                    if target not in files:
+                        self.check_file(path)
+                        _place(self.root / path, made.root / target)
+                        files[target] = entry
         except OSError as error:
             raise StorageError(f"can't write {made.root}: {error.strerror or error}") from error
         made.state = replace(made.state, files=files)
@@ -433,22 +461,29 @@ class Store:
         return [path for path, entry in self.state.files.items() if entry.layer in layers]
 
     def _recover(self) -> None:
-        """Segments that were put in place just before a kill are not fetched again."""
+        """Segments that were put in place just before a kill are not fetched again, nor what is here at another path."""
         found = {}
+        here = {entry.layer: path for path, entry in self.state.files.items()}
         for layer in self.manifest.layers:
             path = layer.path
-            if layer.media_type != WEIGHT_RAW or path is None or path in self.state.files:
+            if layer.media_type not in RAW or path is None or path in self.state.files:
                 continue
             place = self.root / path
             if place.is_file() and place.stat().st_size == layer.size and file_digest(place) == layer.digest:
                 found[path] = FileEntry(layer.size, layer.digest, layer.digest)
+            elif layer.digest in here:
+                try:
+                    _place(self.root / here[layer.digest], place)
+                except OSError as error:
+                    raise StorageError(f"can't write {place}: {error.strerror or error}") from error
+                found[path] = self.state.files[here[layer.digest]]
         if found:
             self.state = replace(self.state, files={**self.state.files, **found})
 
 
 def _is_packed(layer: Descriptor) -> bool:
     """Whether a layer's files are something else than its bytes."""
-    return layer.media_type not in (WEIGHT_RAW, DOC_RAW, LADDER_JSON)
+    return layer.media_type not in (*RAW, LADDER_JSON)
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:
@@ -475,7 +510,10 @@ def _delete(root: Path, place: Path) -> int:
     return size
 
 
-def _link(source: Path, target: Path) -> None:
+def _place(source: Path, target: Path) -> None:
+    """Makes `target` the same file as `source`, or where a disk knows no links a copy of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:

@@ -140,9 +140,10 @@ def _packages_in(directory: Path) -> Iterator[tuple[str, Path]]:
     """(name, path) of each package: the directory itself, or those below it, in order."""
     if not directory.is_dir():
         raise UsageError(f"there is no directory {directory}")
-    directory = directory.resolve()
+    named, directory = directory.name, directory.resolve()
     if _is_package(directory):
-        yield directory.name, directory
+        # A link's own name: what it points to may be called anything. `.` and `..` have none.
+        yield (named if named not in ("", "..") else directory.name), directory
         return
     for folder, children, files in os.walk(directory):
         path = Path(folder)

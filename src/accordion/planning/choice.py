@@ -79,7 +79,8 @@ def choose(name: str, tables: Sequence[PlanTable], request: Request, scarce: str
 
 def _related(ladder: Ladder, other: Ladder) -> bool:
     same = family_of(ladder) is not None and family_of(ladder) == family_of(other)
-    return same and ladder.configurations[0].quality.comparable(other.configurations[0].quality)
+    mine, theirs = ladder.configurations[0].quality, other.configurations[0].quality
+    return same and mine.comparable(theirs) and (mine.dataset, mine.split) == (theirs.dataset, theirs.split)
 
 
 def _only_quality(request: Request) -> bool:

@@ -25,7 +25,7 @@ from accordion.registry.docker_config import config_files, from_docker
 from accordion.registry.http import CACERT_VARIABLE, Http
 from accordion.registry.reference import Reference
 
-__all__ = ["RegistryClient"]
+__all__ = ["PERHAPS_NOT_THERE", "RegistryClient"]
 
 SMALL_LIMIT = 2**20  # bytes of a list of tags
 PLAN_LIMIT = 8 * 2**20  # bytes; a plan lists its layers
@@ -33,6 +33,9 @@ CHUNK = 2**16
 LONGEST_WAIT_S = 10.0  # who says that it will take longer is reported instead
 MOST_WAITS = 3
 NOT_THERE = (404,)
+PERHAPS_NOT_THERE = (403, 404)
+"""Of what need not be there: object stores say 403 of what is not, and networks that distribute GET alone say it to a POST. Whoever
+may not read at all is told so at the manifest."""
 
 
 class RegistryClient:
@@ -96,11 +99,14 @@ class RegistryClient:
         found = await self.manifest_as_sent(reference)
         return None if found is None else found[0]
 
-    async def manifest_as_sent(self, reference: str) -> tuple[bytes, int] | None:
-        """As `manifest`, and how many bytes of it crossed the network: endpoints send it compressed to those who ask for that."""
+    async def manifest_as_sent(self, reference: str, *, absent: tuple[int, ...] = NOT_THERE) -> tuple[bytes, int] | None:
+        """As `manifest`, and how many bytes of it crossed the network: endpoints send it compressed to those who ask for that.
+
+        None at the answers `absent`.
+        """
         headers = {"Accept": MANIFEST_MEDIA_TYPE, "Accept-Encoding": "zstd"}
-        async with self._ask("GET", f"manifests/{reference}", allow=NOT_THERE, headers=headers) as answer:
-            if answer.status == 404:
+        async with self._ask("GET", f"manifests/{reference}", allow=absent, headers=headers) as answer:
+            if answer.status in absent:
                 return None
             raw = await self._body(answer, MANIFEST_LIMIT)
             promised = reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest")
@@ -140,11 +146,13 @@ class RegistryClient:
         """
         raw = json.dumps(dict(request)).encode()
         headers = {"Content-Type": "application/json"}
-        allow = (400, *NOT_THERE, 405, 409, 422, 501)
+        allow = (400, *PERHAPS_NOT_THERE, 405, 409, 422, 501)
         async with self._ask("POST", "_accordion/plan", allow=allow, headers=headers, body=lambda: raw, repeatable=True) as answer:
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
-            if answer.status in (400, 404, 405, 409, 422, 501) and kind != "application/problem+json":
+            if answer.status in (400, 403, 404, 405, 409, 422, 501) and kind != "application/problem+json":
                 return None
+            if answer.status == 403:
+                raise TransferError(await _refusal("POST", answer, self.target), status=403)
             data = parse_object(await self._body(answer, PLAN_LIMIT), f"the plan of {self.target}", PLAN_LIMIT)
         if answer.status == 200:
             return data
@@ -160,7 +168,7 @@ class RegistryClient:
 
         Every one of them, or TransferError. What they hold is not checked here.
         """
-        pieces = self._range(f"_accordion/stream/{manifest}", start, end)
+        pieces = self._range(f"_accordion/stream/{manifest}", start, end, absent=PERHAPS_NOT_THERE)
         try:
             first = await anext(pieces)
         except StopAsyncIteration:
@@ -191,11 +199,11 @@ class RegistryClient:
         if not found:
             raise TransferError(f"{self.target.base} has no blob {descriptor.digest}", status=404)
 
-    async def _range(self, path: str, start: int, end: int) -> AsyncGenerator[bytes]:
-        """Exactly the bytes `start` to `end`; nothing where the path is not known (404)."""
+    async def _range(self, path: str, start: int, end: int, *, absent: tuple[int, ...] = NOT_THERE) -> AsyncGenerator[bytes]:
+        """Exactly the bytes `start` to `end`; nothing where the path is not known, which the answers `absent` say."""
         missing = end - start + 1
-        async with self._ask("GET", path, expect=(200, 206), allow=NOT_THERE, headers={"Range": f"bytes={start}-{end}"}) as answer:
-            if answer.status == 404:
+        async with self._ask("GET", path, expect=(200, 206), allow=absent, headers={"Range": f"bytes={start}-{end}"}) as answer:
+            if answer.status in absent:
                 return
             skip = 0
             if answer.status == 200:  # a server that knows no ranges sends everything

@@ -6,7 +6,7 @@ import asyncio
 
 from accordion.artifact.layout import signature_tag
 from accordion.errors import DigestError, TransferError
-from accordion.registry.client import RegistryClient
+from accordion.registry.client import PERHAPS_NOT_THERE, RegistryClient
 from accordion.trust.signature import Signed, parts_of
 
 __all__ = ["read_signatures"]
@@ -21,7 +21,7 @@ async def read_signatures(client: RegistryClient, digest: str, *, within_s: floa
     """
     try:
         async with asyncio.timeout(within_s):
-            found = await client.manifest_as_sent(signature_tag(digest))
+            found = await client.manifest_as_sent(signature_tag(digest), absent=PERHAPS_NOT_THERE)
             if found is None:
                 return [], 0
             raw, size = found

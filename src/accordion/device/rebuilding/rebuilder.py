@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.external import from_root
 from accordion.device.rebuilding.files import Files
 from accordion.device.rebuilding.making import Making
 from accordion.device.rebuilding.pieces import Array
@@ -21,8 +22,8 @@ _NUMBERS = {kind: number for number, kind in KINDS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """`graph`: an ONNX model without the nodes that made weights, which are in `values` by name. What it still reads from files
-    lies where the delivered graph has it.
+    """`graph`: an ONNX model without the nodes that made weights, which are in `values` by name. Where it says that what it still
+    reads lies counts from the model folder, wherever in it the delivered graph is.
     """
 
     graph: bytes
@@ -37,14 +38,15 @@ class Rebuilder:
         self._ids: dict[tuple[Any, ...], int] = {}
         self._kept: dict[int, Array] = {}
 
-    def rebuild(self, graph: bytes) -> Rebuilt | None:
-        """The weights that `graph`, checked by `accordion.artifact.graph`, makes of its files; None if it makes none.
+    def rebuild(self, graph: bytes, path: str = "") -> Rebuilt | None:
+        """The weights that `graph`, at `path` and checked by `accordion.artifact.graph`, makes of its files; None if it makes none.
 
         StorageError when a file can't be read, FormatError when one ends early.
         """
         import onnx
 
         model = onnx.load_model_from_string(graph)
+        from_root(model, path)
         body = model.graph
         plan = Plan(self._ids)
         for tensor in body.initializer:

@@ -1,0 +1,8 @@
+"""`python -m accordion`, for where the command itself is not on the path."""
+
+import sys
+
+from accordion.cli.app import main
+
+if __name__ == "__main__":
+    sys.exit(main())
