@@ -6,10 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.stats import t
+
 from experiments.computation import training_macs
 from experiments.series import Group, Series, Spread, find
 
-__all__ = ["SMALL", "Effect", "effects"]
+__all__ = ["SMALL", "Effect", "effects", "time_ratio"]
 
 SHARES = tuple(n / 20 for n in range(1, 21))
 SMALL = 0.25
@@ -20,7 +22,7 @@ class Effect:
     """Changes of the error (negative is better), by seed: `mean` over 5, 10, … 100 % of the bytes (what a device gets that
     stops there, so that orders with other configurations can be compared), `small` up to `SMALL` of them, `complete`.
     `validation` is `mean` on the validation split, by which is decided what pays. `macs` and `seconds` are the
-    training's, divided by those without the change.
+    training's, divided by those without the change; `seconds` on machines where both have run, None if there is none.
     """
 
     series: Series
@@ -30,15 +32,16 @@ class Effect:
     complete: Spread
     validation: Spread
     macs: float
-    seconds: float
+    seconds: float | None
 
     @property
     def pays(self) -> str:
-        """In words: the validation error must have fallen by more than twice its standard error over the seeds."""
+        """In words: zero must lie outside of the 95 % interval of the validation error's change, by Student's t over the seeds."""
         if self.validation.sd is None:
             return "one seed: open"
-        error = self.validation.sd / len(self.validation.values) ** 0.5
-        if abs(self.validation.mean) <= 2 * error:
+        count = len(self.validation.values)
+        reach = float(t.ppf(0.975, count - 1)) * self.validation.sd / count**0.5
+        if abs(self.validation.mean) <= reach:
             return "no difference beyond noise"
         return "yes" if self.validation.mean < 0 else "no, worse"
 
@@ -79,8 +82,19 @@ def _effect(one: Series, base: Series) -> Effect:
         complete=Spread(complete),
         validation=validation,
         macs=training_macs(one.outcomes[0].config) / training_macs(base.outcomes[0].config),
-        seconds=statistics.fmean(o.seconds for o in one.outcomes) / statistics.fmean(o.seconds for o in base.outcomes),
+        seconds=time_ratio(one, base),
     )
+
+
+def time_ratio(one: Series, base: Series) -> float | None:
+    """Seconds of one training divided by another's, means over seeds, on machines where both have run."""
+    machines = {outcome.machine for outcome in one.outcomes} & {outcome.machine for outcome in base.outcomes}
+    if not machines:
+        return None
+    mine, other = (
+        statistics.fmean(outcome.seconds for outcome in series.outcomes if outcome.machine in machines) for series in (one, base)
+    )
+    return mine / other
 
 
 def _mean_error(series: Series, seed: int, split: str, shares: Sequence[float]) -> float:

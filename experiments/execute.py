@@ -8,12 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from accordion.artifact.atomic import write_file
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW
 from accordion.artifact.segment import read_header
@@ -56,6 +58,7 @@ def execute(
     folder = runs / run.name
     with alone(folder):
         set_aside(folder, config)
+        commits = _sitting(folder)
         try:
             train(
                 config,
@@ -69,7 +72,7 @@ def execute(
             if deadline is not None and time.monotonic() >= deadline:
                 return None
             raise
-        outcome = _measure(run, folder, progress)
+        outcome = replace(_measure(run, folder, progress), commit=commits)
         outcome.write(data)
     return outcome
 
@@ -81,9 +84,19 @@ def set_aside(folder: Path, config: TrainingConfig) -> None:
         return
     before = TrainingConfig.from_json(directory.read_settings().get("config", {}))
     if before.initialisation != config.initialisation:
-        for path in (folder / "package", folder / "run"):
+        for path in (folder / "package", folder / "compact", folder / "run"):
             if path.exists():
                 path.rename(path.with_name(f"{path.name}-initialisation-{before.initialisation}"))
+
+
+def _sitting(folder: Path) -> str:
+    """Notes that this code goes on with the training in `folder`; the commits of all who did, in order."""
+    path, here = folder / "commits", commit_of_code()
+    known = path.read_text().split() if path.exists() else []
+    if here not in known:
+        write_file(path, "\n".join([*known, here]).encode())
+        known.append(here)
+    return " ".join(known)
 
 
 def _measure(run: Run, folder: Path, progress: Progress) -> Outcome:
@@ -120,7 +133,7 @@ def _measure(run: Run, folder: Path, progress: Progress) -> Outcome:
         torch=str(settings["torch"]),
         device=str(settings["device"]),
         machine=machine_of(str(settings["device"])),
-        commit=commit_of_code(),
+        commit="",
         seconds=round(float(metrics[-1]["seconds"]), 1),
         curve=_curve(metrics, len(rows)),
         configurations=tuple(rows),
@@ -182,7 +195,7 @@ def commit_of_code() -> str:
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "../src", "."],
+            ["git", "status", "--porcelain", "--", "../src", "../zoo/recipes", ".", ":!data"],
             cwd=here,
             capture_output=True,
             text=True,

@@ -85,7 +85,8 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished run. `config` is in full, so that the file stands without the list; `seconds` are of training alone."""
+    """A finished run. `config` is in full, so that the file stands without the list. `seconds` are of training, with the looks at
+    the validation split after each epoch. `commit` names the code of every sitting, one after the other."""
 
     name: str
     experiment: str

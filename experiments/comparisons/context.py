@@ -11,6 +11,7 @@ from typing import Any
 
 from accordion.data import Dataset, Split
 from accordion.errors import TrainingError
+from accordion.training import Recipe
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.outcome import Row, Training
 
@@ -50,11 +51,13 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`notes` are what was chosen on the validation split and how, and whatever else a reader of the data file may ask."""
+    """`notes` are what was chosen on the validation split and how, and whatever else a reader of the data file may ask. `steps` is
+    what its own training was by, where that is not the comparison's recipe."""
 
     training: Training
     rows: tuple[Row, ...]
     notes: dict[str, Any] = field(default_factory=dict)
+    steps: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True)

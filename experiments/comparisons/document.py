@@ -27,7 +27,7 @@ def gather(data: Path = outcome.DATA) -> tuple[list[Result], dict[Group, list[Fa
     Networks of which nothing but elastic ones of the experiments' own list was measured are left to docs/evidence.md, and so are
     those that began as in an earlier version: beside others they would be taken for what the method can do.
     """
-    results = read_results(data / "comparisons")
+    results = [one for one in read_results(data / "comparisons") if one.settings.get("initialisation") == INITIALISATION]
     ours = [one for one in read_all(data) if one.config.initialisation == INITIALISATION]
     groups = families(results, ours, read_evaluations(data / "zoo"))
     compared = {Group(result.dataset, result.network, result.recipe) for result in results}

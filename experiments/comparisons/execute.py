@@ -13,6 +13,7 @@ import torch
 
 from accordion.data import Dataset, Split, load
 from accordion.errors import UsageError
+from accordion.training.config import INITIALISATION
 from accordion.training.parallel import make_fabric
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
@@ -51,6 +52,9 @@ def execute(
             return None
         device = str(make_fabric(accelerator, 1, comparison.precision).device)
         settings = asdict(comparison) | {"changes": dict(comparison.changes), "steps": recipe.to_json()}
+        settings["initialisation"] = INITIALISATION
+        if made.steps is not None:
+            settings["own_steps"] = made.steps.to_json()
         settings = json.loads(json.dumps(settings))  # as whoever reads the file sees them
         result = Result(
             name=comparison.name,

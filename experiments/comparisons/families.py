@@ -125,7 +125,7 @@ def of_outcomes(outcomes: Iterable[Outcome]) -> dict[tuple[Group, str], dict[int
     """Float32 packages of the experiments' own list, by group and family, by seed."""
     found: dict[tuple[Group, str], dict[int, list[Row]]] = {}
     for outcome in outcomes:
-        if outcome.scheme not in ORDERS or outcome.experiment not in ("delivered", "figure4", "order"):
+        if outcome.scheme not in ORDERS or outcome.experiment not in ("delivered", "figure4"):
             continue
         group = Group(outcome.config.dataset, outcome.config.network, outcome.config.recipe.name)
         name = f"Accordion, {ORDERS[outcome.scheme]}, float32"

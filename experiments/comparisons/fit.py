@@ -6,9 +6,10 @@ checkpoint holds weights, optimizer and position, and a training that was stoppe
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,22 +29,28 @@ from accordion.training.signals import duration, on_signals
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
 
-__all__ = ["CHECKPOINT", "Moment", "Task", "fit", "further"]
+__all__ = ["CHECKPOINT", "Moment", "Task", "at_full_size", "fit", "further"]
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
 COUNT_EVERY = 25  # steps: computation is counted in one of so many, which for a network that is not drawn is the same in each
 FURTHER_SHARE = 1 / 3
 FURTHER_RATE = 0.25
+FULL = 32  # pixels, of which a recipe's sizes are shares
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a training is: `done` of it in 0..1, the optimizer's step number, and the step's own source of randomness."""
+    """Where a training is: `done` of it in 0..1, the optimizer's step number, and the step's own source of randomness.
+
+    `whole` are the step's pictures as large as they are in the data set, whatever size the recipe trains on now: a network that has
+    been trained already is asked about these, since small ones are not what it knows.
+    """
 
     done: float
     step: int
     rng: np.random.Generator
+    whole: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Task:
 
     `module` holds everything that changes. `adam` gives the highest rates of Adam for parts of it, by the beginnings of parameters'
     names, where a method is not trained by the recipe's own optimizer; they follow the recipe's schedule. `channels_last` is a
-    layout of weights that is faster and that some libraries can't handle.
+    layout of weights that is faster and that some libraries can't handle. `beside` are networks that take part and do not learn.
     """
 
     module: nn.Module
@@ -60,6 +67,7 @@ class Task:
     after: Callable[[Moment], None] = lambda moment: None
     adam: tuple[tuple[str, float], ...] = ()
     channels_last: bool = True
+    beside: tuple[nn.Module, ...] = ()
 
 
 def further(recipe: Recipe) -> Recipe:
@@ -70,6 +78,19 @@ def further(recipe: Recipe) -> Recipe:
         epochs=epochs,
         learning_rate=recipe.learning_rate * FURTHER_RATE,
         milestones=tuple(round(milestone * FURTHER_SHARE) for milestone in recipe.milestones),
+        sizes=((1.0, 1.0),),
+    )
+
+
+def at_full_size(recipe: Recipe) -> Recipe:
+    """The recipe on pictures of full size alone, in as many epochs as cost the same: for what begins with a network that has been
+    trained, which small pictures would lead astray."""
+    area = sum(picture_size(recipe, epoch, FULL) ** 2 for epoch in range(recipe.epochs)) / FULL**2
+    epochs = max(1, round(area))
+    return recipe.with_changes(
+        name=f"{recipe.name}, full size",
+        epochs=epochs,
+        milestones=tuple(round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones),
         sizes=((1.0, 1.0),),
     )
 
@@ -104,6 +125,7 @@ class _Fitting:
         self.losses: list[float] = []
         self.stop: str | None = None
         self.size = int(context.dataset.train.x.shape[-1])
+        self.begins = _digest((task.module, *task.beside))
 
     def ask(self, reason: str) -> None:
         """Stop after this step."""
@@ -132,7 +154,7 @@ class _Fitting:
             flip=self.recipe.flip and context.dataset.mirror,
         )
         for x, y in batches:
-            value = self._one_step(resize(x, size), y)
+            value = self._one_step(x, resize(x, size), y)
             now = time.monotonic()
             self.seconds = before + now - began
             if not np.isfinite(value):
@@ -155,12 +177,12 @@ class _Fitting:
         left = self.seconds / self.epoch * (self.recipe.epochs - self.epoch)
         context.progress(f"epoch {self.epoch}/{self.recipe.epochs}  loss {self.losses[-1]:.3f}  about {duration(left)} left")
 
-    def _one_step(self, x: Tensor, y: Tensor) -> float:
+    def _one_step(self, whole: Tensor, x: Tensor, y: Tensor) -> float:
         total = self.recipe.epochs * self.steps_per_epoch
         number = self.epoch * self.steps_per_epoch + self.step
         rng = np.random.default_rng([self.context.comparison.seed, self.epoch, self.step, 3])
-        moment = Moment(number / total, number, rng)
-        x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
+        x, whole = (pictures.to(self.fabric.device).contiguous(memory_format=torch.channels_last) for pictures in (x, whole))
+        moment = Moment(number / total, number, rng, whole)
         y = y.to(self.fabric.device)
         rate = learning_rate(self.recipe, number, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
@@ -191,6 +213,7 @@ class _Fitting:
             "sums": [self.loss_sum, self.seconds, self.macs, *self.counted],
             "losses": self.losses,
             "recipe": repr(self.recipe),
+            "begins": self.begins,
         }
         partial = self.path.with_suffix(".part")
         try:
@@ -211,6 +234,8 @@ class _Fitting:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             if state["recipe"] != repr(self.recipe):
                 raise UsageError(f"{self.path.parent} holds a training by another recipe: remove it, or name another folder")
+            if state["begins"] != self.begins:
+                raise UsageError(f"{self.path.parent} holds a training that began with other weights: remove it")
             self.task.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.epoch, self.step = (int(value) for value in state["position"])
@@ -220,6 +245,16 @@ class _Fitting:
             raise
         except Exception as error:  # torch.load raises whatever damaged bytes provoke
             raise FormatError(f"{self.path} can't be read: {error}") from error
+
+
+def _digest(modules: Sequence[nn.Module]) -> str:
+    """Of all weights that a training begins with."""
+    made = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            made.update(name.encode())
+            made.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()
 
 
 def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accordion.training.config import INITIALISATION
 from accordion.units import format_seconds
 from experiments import catalogue as runs_list
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.costs import estimates
 from experiments.comparisons.outcome import Result
-from experiments.state import DONE, NEEDS, OTHER, PARTLY, TO_DO, State
+from experiments.state import AGAIN, DONE, NEEDS, OTHER, PARTLY, TO_DO, State
 from experiments.timing import StepTimes
 
 __all__ = ["listing", "state_of"]
@@ -21,6 +22,8 @@ __all__ = ["listing", "state_of"]
 def state_of(one: Comparison, results: Mapping[str, Result], runs: Path | None = None) -> State:
     """From the outcomes by name and, if given, the folder of checkpoints."""
     if result := results.get(one.name):
+        if result.settings.get("initialisation") != INITIALISATION:
+            return State(AGAIN, "its network began as in an earlier version", 0)
         asked = json.loads(json.dumps(one.steps.to_json()))
         if result.settings.get("steps") != asked:
             return State(OTHER, "its data file was made with other settings", result.training.epochs)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS
 from experiments.delivery.simulate import ALL, Row
@@ -38,10 +38,39 @@ class Delivered:
         found = [statistics.fmean(self._rows[key]) for key in keys if key in self._rows]
         return Spread(tuple(found)) if found else None
 
+    def both(
+        self, traces: str, part: str, scale: int, ways: tuple[str, str], deadline_s: float | None = None
+    ) -> tuple[float, float] | None:
+        """Two ways' means over the seeds that both have, at a deadline or over all alike; None if there is no such seed."""
+        found = []
+        for seed in self.seeds:
+            pair = [self._rows.get((traces, part, scale, way, seed)) for way in ways]
+            if (mine := pair[0]) is not None and (theirs := pair[1]) is not None:
+                at = slice(None) if deadline_s is None else slice(DEADLINES_S.index(deadline_s), DEADLINES_S.index(deadline_s) + 1)
+                found.append((statistics.fmean(mine[at]), statistics.fmean(theirs[at])))
+        if not found:
+            return None
+        return statistics.fmean(mine for mine, _ in found), statistics.fmean(theirs for _, theirs in found)
+
+    def hardest(
+        self, traces: str, part: str, scale: int, ours: str, rivals: Iterable[str], deadline_s: float | None = None
+    ) -> Gap | None:
+        """Against the rival that leaves least; `where` is left to the caller."""
+        gaps = [
+            Gap("", *pair, rival)
+            for rival in rivals
+            if (pair := self.both(traces, part, scale, (ours, rival), deadline_s)) is not None
+        ]
+        return min(gaps, key=lambda gap: gap.points, default=None)
+
+    def seeds_of(self, way: str) -> int:
+        """How many seeds of a way there are."""
+        return len({key[4] for key in self._rows if key[3] == way})
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """`ours` against `theirs` (means over seeds) where `where` says."""
+    """`ours` against `theirs` (means over the seeds that both have) where `where` says."""
 
     where: str
     ours: float
@@ -59,11 +88,8 @@ def over_fixed(found: Delivered) -> list[Gap]:
     name, scale = MATCHED
     gaps = []
     for which in PARTS:
-        ours = found.mean(name, which, scale, MATCHED_WAY)
-        others = {way: mean.mean for way in FIXED if (mean := found.mean(name, which, scale, way)) is not None}
-        if ours is not None and others:
-            rival = max(others, key=lambda way: others[way])
-            gaps.append(Gap(which, ours.mean, others[rival], rival))
+        if (gap := found.hardest(name, which, scale, MATCHED_WAY, FIXED)) is not None:
+            gaps.append(replace(gap, where=which))
     return sorted(gaps, key=lambda gap: gap.points)
 
 
@@ -71,11 +97,9 @@ def over_best_alone(found: Delivered) -> list[Gap]:
     """The compact package against the best single separately trained network at each deadline of each set; worst first."""
     gaps = []
     for name, scale, deadline in _cases():
-        ours = found.at(name, ALL, scale, COMPACT, deadline)
-        others = {way: at.mean for way in found.ways if is_alone(way) and (at := found.at(name, ALL, scale, way, deadline))}
-        if ours is not None and others:
-            rival = max(others, key=lambda way: others[way])
-            gaps.append(Gap(f"{name}, bytes × {scale}, {deadline:g} s", ours.mean, others[rival], rival))
+        rivals = [way for way in found.ways if is_alone(way)]
+        if (gap := found.hardest(name, ALL, scale, COMPACT, rivals, deadline)) is not None:
+            gaps.append(replace(gap, where=f"{name}, bytes × {scale}, {deadline:g} s"))
     return sorted(gaps, key=lambda gap: gap.points)
 
 
@@ -83,9 +107,9 @@ def of_oracle(found: Delivered) -> list[Gap]:
     """The compact package against who knows the trace and owns all separate networks; the lowest share first."""
     gaps = []
     for name, scale, deadline in _cases():
-        ours, theirs = (found.at(name, ALL, scale, way, deadline) for way in (COMPACT, ORACLE))
-        if ours is not None and theirs is not None and theirs.mean > 0:
-            gaps.append(Gap(f"{name}, bytes × {scale}, {deadline:g} s", ours.mean, theirs.mean, ORACLE))
+        pair = found.both(name, ALL, scale, (COMPACT, ORACLE), deadline)
+        if pair is not None and pair[1] > 0:
+            gaps.append(Gap(f"{name}, bytes × {scale}, {deadline:g} s", *pair, ORACLE))
     return sorted(gaps, key=lambda gap: gap.ours / gap.theirs)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from experiments.catalogue import ABLATIONS
 from experiments.changes import SMALL, Effect, effects
 from experiments.series import Series
-from experiments.tables.markdown import change, percent, table
+from experiments.tables.markdown import NONE, change, percent, table
 
 __all__ = ["lines"]
 
@@ -47,6 +47,6 @@ def _row(effect: Effect) -> list[str]:
         change(effect.small),
         change(effect.complete),
         f"× {effect.macs:.2f}",
-        f"× {effect.seconds:.2f}",
+        NONE if effect.seconds is None else f"× {effect.seconds:.2f}",
         effect.pays,
     ]

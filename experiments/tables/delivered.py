@@ -57,12 +57,13 @@ def lines(rows: Sequence[Row]) -> list[str]:
     found = Delivered(rows, NAME)
     if not found.ways:
         return [NOT_RUN]
-    seeds = f"{len(found.seeds)} seed{'s' * (len(found.seeds) > 1)}"
     out = [f"![delivered accuracy against the deadline](evidence/delivered-{NAME}.png)"]
     for scale in SCALES:
-        out += ["", f"Mean over deadlines of {_deadlines()}, bytes × {scale}, {seeds}:", ""]
-        cells = [[way, *(spread(found.mean(name, ALL, scale, way)) for name in SETS)] for way in found.ways]
-        out += table(["way", *SETS], cells)
+        out += ["", f"Mean over deadlines of {_deadlines()}, bytes × {scale}:", ""]
+        cells = [
+            [way, str(found.seeds_of(way)), *(spread(found.mean(name, ALL, scale, way)) for name in SETS)] for way in found.ways
+        ]
+        out += table(["way", "seeds", *SETS], cells)
     name, scale = MATCHED
     for which in PARTS:
         out += ["", f"{name}, bytes × {scale}, traces {which}, by deadline:", ""]

@@ -35,7 +35,7 @@ def lines(series: Sequence[Series]) -> list[str]:
                 out += ["", f"**{group.title}**", ""]
                 if experiment == "figure4":
                     out += [f"![tax](evidence/tax-{group.stem}.png)", ""]
-                header = ["scheme", "blocks", "bytes", "elastic (seeds)", "alone (seeds)", "tax, points"]
+                header = ["scheme", "blocks", "bytes", "elastic (seeds)", "alone (seeds)", "tax, points ± standard error"]
                 out += table(header, rows)
     if not out:
         return ["No configuration has a reference yet."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from experiments.changes import time_ratio
 from experiments.computation import expected_work, training_macs
 from experiments.outcome import Outcome
 from experiments.series import Series, groups
@@ -31,7 +32,7 @@ def time_lines(series: Sequence[Series]) -> list[str]:
                     str(len(one.seeds)),
                     percent(expected_work(config).trained_share, 0),
                     percent(ratio, 0),
-                    percent(_time_ratio(one, plain), 0),
+                    percent(None if plain is None else time_ratio(one, plain), 0),
                 ]
             )
     if not rows:
@@ -56,21 +57,9 @@ def convergence_lines(series: Sequence[Series]) -> list[str]:
     return [*pictures, "", *table(["training", "scheme", "seeds", "training loss", "validation error, complete, points"], rows)]
 
 
-def _time_ratio(one: Series, plain: Series | None) -> float | None:
-    """Means over seeds, counted on machines where both have run."""
-    if plain is None:
-        return None
-    machines = {outcome.machine for outcome in one.outcomes} & {outcome.machine for outcome in plain.outcomes}
-    if not machines:
-        return None
-    mine, other = (
-        statistics.fmean(outcome.seconds for outcome in series.outcomes if outcome.machine in machines) for series in (one, plain)
-    )
-    return mine / other
-
-
 def _complete_errors(outcome: Outcome) -> list[float]:
-    return [row[-1] for row in outcome.curve.validation_errors]
+    """Without the last, which is of all validation pictures where those before are of some."""
+    return [row[-1] for row in outcome.curve.validation_errors[:-1]]
 
 
 def _last_tenths(values: Sequence[float]) -> tuple[float, float]:

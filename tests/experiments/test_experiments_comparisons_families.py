@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 from accordion.errors import FormatError
+from accordion.training.config import INITIALISATION
 from experiments.comparisons import document
 from experiments.comparisons.families import ABOVE, Family, families, float32_bytes, judge, levels
 from experiments.comparisons.figures.all import draw_all
+from experiments.comparisons.figures.errors import _points
 from experiments.comparisons.outcome import File, Result, Row, Training, read_results
 from experiments.comparisons.tables import costs, errors
 from experiments.document import read
@@ -40,7 +42,9 @@ def row(family: str, label: str, files: Sequence[File], wrong: int, validation: 
 def result(method: str, variant: str, rows: Sequence[Row], seed: int = 0, macs: float = 1e12) -> Result:
     training = Training(18, macs, 60.0, (1.0,), "base", 2e12, 120.0) if method != "plain" else Training(18, 2e12, 120.0)
     name = f"{method}-{variant}-{seed}".lower()
-    return Result(name, method, variant, "cifar10", "resnet20", "brief", seed, {}, training, tuple(rows))
+    return Result(
+        name, method, variant, "cifar10", "resnet20", "brief", seed, {"initialisation": INITIALISATION}, training, tuple(rows)
+    )
 
 
 def nested(family: str, sizes: Sequence[int], wrong: Sequence[int], macs: Sequence[float] | None = None) -> list[Row]:
@@ -247,3 +251,15 @@ def test_the_document_is_what_the_data_files_give() -> None:
 def test_every_picture_that_the_page_shows_is_there() -> None:
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", document.COMPARISONS.read_text())
     assert [path for path in shown if not (document.COMPARISONS.parent / path).is_file()] == []
+
+
+def test_seeds_with_other_networks_are_drawn_as_their_mean_and_not_as_the_best_of_them() -> None:
+    def of(seed: int, wrong: Sequence[int]) -> tuple[Row, ...]:
+        return tuple(replace(one, label=f"{seed}: {one.label}") for one in nested("f", [1000, 2000 + 100 * seed], wrong))
+
+    family = Family(GROUP, "elastic", "f", {0: of(0, (300, 100)), 1: of(1, (200, 160))})
+    points = _points(family, lambda one: float(one.bytes))
+    assert [(point.x, round(point.test, 3)) for point in points] == [(1000, 0.25), (3000, 0.15), (3100, 0.13)]
+    assert points[-1].sd == pytest.approx(0.0424, abs=1e-3)
+    late = replace(family, rows={0: family.rows[0], 1: family.rows[1][1:]})
+    assert [point.x for point in _points(late, lambda one: float(one.bytes))] == [3100]

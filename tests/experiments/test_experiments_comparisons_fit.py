@@ -4,16 +4,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from comparing import comparison
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from accordion.data import load
+from accordion.data import Split, load
 from accordion.errors import FormatError, TrainingError, UsageError
 from experiments.comparisons.context import Context, OutOfTimeError
-from experiments.comparisons.fit import CHECKPOINT, Moment, Task, fit, further
+from experiments.comparisons.fit import CHECKPOINT, Moment, Task, at_full_size, fit, further
 from experiments.recipes import BRIEF, SHORT
 
 
@@ -46,15 +47,15 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(context: Contex
     module, task = linear()
     steps = context.comparison.steps
     whole = fit(task, steps, context)
-    other, again = linear()
     hurried = replace(context, runs=tmp_path / "other", deadline=time.monotonic())
     for _ in range(2):
         with pytest.raises(OutOfTimeError):
-            fit(again, steps, hurried)
+            fit(linear()[1], steps, hurried)
+    other, again = linear()
     last = fit(again, steps, replace(hurried, deadline=None))
     assert (last.loss, last.macs) == (whole.loss, whole.macs)
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), other.parameters(), strict=True))
-    assert fit(again, steps, replace(hurried, deadline=None)) == last  # done is done
+    assert fit(linear()[1], steps, replace(hurried, deadline=None)) == last  # done is done
 
 
 def test_what_can_not_be_gone_on_with_is_said(context: Context) -> None:
@@ -63,6 +64,10 @@ def test_what_can_not_be_gone_on_with_is_said(context: Context) -> None:
     fit(task, steps, context)
     with pytest.raises(UsageError, match="by another recipe"):
         fit(task, steps.with_changes(epochs=2), context)
+    with pytest.raises(UsageError, match="began with other weights"):
+        fit(task, steps, context)  # this one has been trained
+    with pytest.raises(UsageError, match="began with other weights"):
+        fit(replace(linear()[1], beside=(nn.Linear(1, 1),)), steps, context)
     (context.folder / "fit" / CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(FormatError, match="can't be read"):
         fit(task, steps, context)
@@ -95,3 +100,27 @@ def test_rates_follow_the_schedule(context: Context) -> None:
 def test_going_on_is_shorter_and_slower() -> None:
     assert (further(BRIEF).epochs, further(BRIEF).learning_rate, further(BRIEF).sizes) == (6, 0.05, ((1.0, 1.0),))
     assert further(SHORT).milestones == (5, 8) and further(SHORT).epochs == 10
+
+
+def test_a_finished_network_is_asked_about_whole_pictures(context: Context) -> None:
+    """Digits of 8 pixels, blown up to 32 so that a recipe can make them smaller."""
+    digits = context.dataset
+    grown = replace(digits, train=Split(np.repeat(np.repeat(digits.train.x, 4, 2), 4, 3), digits.train.y))
+    seen: set[tuple[int, int]] = set()
+    module = nn.Linear(10, 10)
+
+    def loss(x: Tensor, y: Tensor, moment: Moment) -> Tensor:
+        seen.add((x.shape[-1], moment.whole.shape[-1]))
+        return F.cross_entropy(module(x.flatten(1)[:, :10]), y)
+
+    steps = context.comparison.steps.with_changes(epochs=2, sizes=((0.5, 0.5), (1.0, 1.0)))
+    fit(Task(module, loss, channels_last=False), steps, replace(context, dataset=grown))
+    assert seen == {(16, 32), (32, 32)}
+
+
+def test_pictures_of_full_size_cost_as_much() -> None:
+    steps = at_full_size(BRIEF)
+    # Eight epochs on a quarter of the pixels, five on nine sixteenths, five on all.
+    assert steps.epochs == round(8 / 4 + 5 * 9 / 16 + 5) == 10
+    assert steps.sizes == ((1.0, 1.0),) and steps.learning_rate == BRIEF.learning_rate
+    assert at_full_size(SHORT).with_changes(name=SHORT.name) == SHORT

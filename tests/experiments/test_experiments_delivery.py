@@ -161,6 +161,16 @@ def test_verdicts_compare_with_the_best_rival() -> None:
     assert "≥ 98 % of the oracle | 6 of 6 cases; lowest: 98.3 %" in text
 
 
+def test_ways_are_compared_over_the_seeds_that_both_have() -> None:
+    name, scale = MATCHED
+    rows = [delivered(name, PARTS[0], scale, MATCHED_WAY, 0.60, 0)]
+    # At the one seed that both have, the fixed policy is better; another seed of it alone is much worse.
+    rows += [delivered(name, PARTS[0], scale, "CoML-05", value, seed) for seed, value in ((0, 0.61), (1, 0.40))]
+    (gap,) = over_fixed(Delivered(rows, NAME))
+    assert (gap.rival, round(gap.points, 6)) == ("CoML-05", -1.0)
+    assert Delivered(rows, NAME).seeds_of("CoML-05") == 2
+
+
 def test_seeds_are_taken_together() -> None:
     rows = [delivered("t", ALL, 1, "x", 0.5, 0), delivered("t", ALL, 1, "x", 0.7, 1)]
     mean = Delivered(rows, NAME).mean("t", ALL, 1, "x")

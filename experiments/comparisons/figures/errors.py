@@ -25,7 +25,8 @@ from experiments.series import Group
 __all__ = ["draw_bytes", "draw_macs"]
 
 LINES = ("-", "--", ":")
-MOST_ERROR = 50  # %; what is worse is of no use, and would press the rest together
+MOST_ERROR = {"cifar100": 85}  # %; what is worse is of no use, and would press the rest together
+USUAL_MOST = 50
 
 
 def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path, Path]:
@@ -119,13 +120,15 @@ def _divided(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
 
 
 def _points(family: Family, x: Callable[[Row], float]) -> list[_Point]:
-    """Means over seeds where all seeds have the same labels; else every seed's own points, since they are other networks."""
+    """Means over seeds where all seeds have the same labels. Else they have other networks, and what counts is the best that each
+    has at a size: at every size at which one of them has something new, once all have something."""
     by_label: dict[str, list[Row]] = {}
     for rows in family.rows.values():
         for row in rows:
             by_label.setdefault(row.label, []).append(row)
     if any(len(rows) != len(family.rows) for rows in by_label.values()):
-        return [_Point(x(row), row.test.error, 0.0, row.validation.error) for rows in family.rows.values() for row in rows]
+        sizes = sorted({x(row) for rows in family.rows.values() for row in rows})
+        return [point for size in sizes if (point := _within(family, x, size)) is not None]
     return [
         _Point(
             statistics.fmean(x(row) for row in rows),
@@ -135,6 +138,20 @@ def _points(family: Family, x: Callable[[Row], float]) -> list[_Point]:
         )
         for rows in by_label.values()
     ]
+
+
+def _within(family: Family, x: Callable[[Row], float], size: float) -> _Point | None:
+    """Of each seed what the validation split picks among all up to `size`; None if a seed has nothing so small."""
+    picked = [
+        min((row for row in rows if x(row) <= size), key=lambda row: row.validation.error, default=None)
+        for rows in family.rows.values()
+    ]
+    found = [row for row in picked if row is not None]
+    if len(found) < len(picked):
+        return None
+    errors = [row.test.error for row in found]
+    sd = statistics.stdev(errors) if len(errors) > 1 else 0.0
+    return _Point(size, statistics.fmean(errors), sd, statistics.fmean(row.validation.error for row in found))
 
 
 def _stars(axes: Axes, whole_kb: float) -> None:
@@ -148,8 +165,9 @@ def _stars(axes: Axes, whole_kb: float) -> None:
 
 
 def _finish(axes: Axes, group: Group) -> None:
-    axes.set_ylim(0, MOST_ERROR)
-    axes.set_ylabel(f"test error (%, up to {MOST_ERROR}), mean and standard deviation\n{group.title}")
+    most = MOST_ERROR.get(group.dataset, USUAL_MOST)
+    axes.set_ylim(0, most)
+    axes.set_ylabel(f"test error (%, up to {most}), mean and standard deviation\n{group.title}")
     handles, labels = axes.get_legend_handles_labels()
     if any(text.get_text().startswith("paper:") for text in axes.texts):
         handles.append(Line2D([], [], color=GREY, marker="*", markersize=10, linestyle="none", markerfacecolor="none"))

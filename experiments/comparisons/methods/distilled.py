@@ -36,10 +36,10 @@ def execute(context: Context) -> Made:
 
     def loss(x: Tensor, y: Tensor, moment: Moment) -> Tensor:
         with torch.no_grad():
-            answer = teacher.to(x.device)(x)
+            answer = teacher.to(x.device)(moment.whole)
         return distillation(student(x), answer, y)
 
-    own = fit(Task(student, loss), context.comparison.steps, context)
+    own = fit(Task(student, loss, beside=(teacher,)), context.comparison.steps, context)
     rows = encodings_of(context, student, family="distilled students", label=shape)
     return Made(base.under(own), tuple(rows))
 
@@ -48,7 +48,8 @@ METHOD = Method(
     "distilled",
     "distilled students of three sizes",
     "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015",
-    f"temperature {TEMPERATURE:g} and {SOFT:.0%} of the loss from the teacher, not tuned",
+    f"temperature {TEMPERATURE:g} and {SOFT:.0%} of the loss from the teacher, not tuned; the teacher sees every picture at full "
+    "size, the student at the size that the recipe trains on",
     "",
     "nothing",
     execute,

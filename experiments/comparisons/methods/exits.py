@@ -149,7 +149,7 @@ def execute(context: Context) -> Made:
 
 def _rows(context: Context, network: Exits, exits: int, codec: str) -> Iterable[Row]:
     sections, x = network.sections(), example(context)
-    pieces, macs, parameters = [], [], []
+    pieces, macs, heads, parameters = [], [], [], []
     for number, section in enumerate(sections):
         section.eval()
         last = number == len(sections) - 1
@@ -158,16 +158,19 @@ def _rows(context: Context, network: Exits, exits: int, codec: str) -> Iterable[
         parameters.append(count_parameters(section))
         with torch.no_grad():
             x = x if last else section(x)[0]
+        heads.append(0 if last else count_macs(network.branches[number], x[:1]))
     shipped = ship_pieces(encoded(folded(pieces), codec), folder_of(context, f"sections-{codec}"))
     _, validation = context.splits
     test = context.dataset.test
     on = {"test": run_pieces(shipped[-1], test), "validation": run_pieces(shipped[-1], validation)}
     family = f"early exits, {exits} extra, {codec}"
     total = np.cumsum(macs)
+    before = np.cumsum([0, *heads[:-1]])  # of exits that who leaves at a fixed one need not ask
     for number, one in enumerate(shipped):
         tested, held = (count(on[name][number], split) for name, split in (("test", test), ("validation", validation)))
         label = f"exit {number + 1} of {len(shipped)}"
-        yield Row(family, label, one.files, int(sum(parameters[: number + 1])), float(total[number]), tested, held)
+        computed = float(total[number] - before[number])
+        yield Row(family, label, one.files, int(sum(parameters[: number + 1])), computed, tested, held)
     for threshold in ENTROPIES:
         left = {name: leave(logits, threshold) for name, logits in on.items()}
         tested, held = (count(left[name].logits, split) for name, split in (("test", test), ("validation", validation)))
@@ -180,7 +183,7 @@ METHOD = Method(
     "early exits",
     "Teerapittayanon, McDanel, Kung: BranchyNet: Fast Inference via Early Exiting from Deep Neural Networks, 2016 (ICPR)",
     "all exits count the same in the loss; one threshold for all exits, a share of the largest possible entropy; trained from the "
-    "beginning; exits stand evenly between the blocks",
+    "beginning; exits stand evenly between the blocks; who leaves at a fixed exit computes no other, but their heads travel along",
     NEEDS,
     "all layers; the heads before the last exit only for answers in between",
     execute,

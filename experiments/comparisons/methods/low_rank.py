@@ -54,16 +54,16 @@ def decompose(module: CifarResNet, share: float) -> dict[str, int]:
 
 def execute(context: Context) -> Made:
     base, share = plain(context), share_of(context.comparison.variant)
-    module = base.module
+    module, steps = base.module, further(context.comparison.steps)
     ranks = decompose(module, share)
 
     def loss(x: Tensor, y: Tensor, moment: Moment) -> Tensor:
-        return F.cross_entropy(module(x).float(), y)
+        return F.cross_entropy(module(x).float(), y, label_smoothing=steps.label_smoothing)
 
-    own = fit(Task(module, loss), further(context.comparison.steps), context)
+    own = fit(Task(module, loss), steps, context)
     label = f"{context.comparison.variant} % of the weights of blocks"
     rows = encodings_of(context, module, family="low rank", label=label)
-    return Made(base.under(own), tuple(rows), {"ranks": sorted(set(ranks.values()))})
+    return Made(base.under(own), tuple(rows), {"ranks": sorted(set(ranks.values()))}, steps)
 
 
 METHOD = Method(

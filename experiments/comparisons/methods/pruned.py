@@ -73,19 +73,19 @@ def cut(parts: Sequence[nn.Conv2d], share: float) -> None:
 
 def execute(context: Context) -> Made:
     base, share = plain(context), share_of(context.comparison.variant)
-    module = base.module
+    module, steps = base.module, further(context.comparison.steps)
     parts = convolutions(module)
     for part in parts:
         prune.identity(part, "weight")  # type: ignore[no-untyped-call]
 
     def loss(x: torch.Tensor, y: torch.Tensor, moment: Moment) -> torch.Tensor:
-        return F.cross_entropy(module(x).float(), y)
+        return F.cross_entropy(module(x).float(), y, label_smoothing=steps.label_smoothing)
 
     def after(moment: Moment) -> None:
         if moment.step % EVERY == 0:
             cut(parts, share * (1 - (1 - min(1.0, moment.done / RAMP)) ** 3))
 
-    own = fit(Task(module, loss, after, channels_last=False), further(context.comparison.steps), context)
+    own = fit(Task(module, loss, after, channels_last=False), steps, context)
     cut(parts, share)
     for part in parts:
         prune.remove(part, "weight")  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ def execute(context: Context) -> Made:
         shipped = ship_one(encoded(made, codec, blocks=blocks), folder_of(context, label))
         macs = count_macs(module, example(context)[:1])
         rows.append(measured(context, shipped, family="pruned", label=label, parameters=left, macs=macs, needs=NEEDS))
-    return Made(base.under(own), tuple(rows))
+    return Made(base.under(own), tuple(rows), steps=steps)
 
 
 METHOD = Method(

@@ -99,8 +99,9 @@ METHOD = Method(
     "int8 with activations: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only "
     "Inference, 2018, by ONNX Runtime's quantizer; int4: Frantar, Ashkboos, Hoefler, Alistarh, GPTQ, 2022; float8: Micikevicius et "
     "al., FP8 Formats for Deep Learning, 2022 (E4M3)",
-    "float16, float8, int8 and int4 are of weights, rebuilt as float32 when the model is loaded; int4 is rounded to nearest or as "
-    "in GPTQ, whichever is better on the validation split",
+    "after training alone, also int8 with activations; float16, float8, int8 and int4 are of weights, rebuilt as float32 when the "
+    "model is loaded; the first and the last layer of float8 and int4 keep 8 bits; int4 is rounded to nearest or as in GPTQ, "
+    "whichever is better on the validation split",
     "for int8 weights and activations: integer kernels, to be faster too",
     "nothing",
     execute,

@@ -17,7 +17,7 @@ from accordion.profiling import count_macs, count_parameters
 from experiments.comparisons.bases import plain
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import FLOAT32, Piece, Session, Shipped, batches, count, encoded, folded, ship_pieces
-from experiments.comparisons.fit import Moment, Task, fit
+from experiments.comparisons.fit import Moment, Task, at_full_size, fit
 from experiments.comparisons.methods.common import channels, example, folder_of
 from experiments.comparisons.outcome import Row
 
@@ -95,10 +95,12 @@ def execute(context: Context) -> Made:
     base = plain(context)
     torch.manual_seed(context.comparison.seed)
     network = Skipping(base.module, float(context.comparison.variant))
-    own = fit(Task(network, network.loss, adam=RATES), context.comparison.steps, context)
+    steps = at_full_size(context.comparison.steps)  # whether a trained network is right is asked about such pictures as it knows
+    own = fit(Task(network, network.loss, adam=RATES), steps, context)
     (row, used), (small, _) = (_row(context, network.eval(), codec) for codec in (FLOAT32, "int8"))
     extra = count_parameters(network.policy)
-    return Made(base.under(own), (row, small), {"extra parameters": extra, "share of pictures for which each block runs": used})
+    notes = {"extra parameters": extra, "share of pictures for which each block runs": used}
+    return Made(base.under(own), (row, small), notes, steps)
 
 
 def _row(context: Context, network: Skipping, codec: str) -> tuple[Row, list[float]]:
@@ -158,8 +160,8 @@ METHOD = Method(
     "learned skipping of blocks",
     "Wu, Nagarajan, Kumar, Rennie, Davis, Grauman, Feris: BlockDrop: Dynamic Inference Paths in Residual Networks, 2017 (CVPR "
     "2018)",
-    "as many epochs as the plain network, where the paper takes thousands; the policy network has half of the channels; batch-norm "
-    "statistics stay those of the whole network; no bonus for entropy",
+    "on pictures of full size, as many epochs as cost what the plain network's do, where the paper takes thousands; the policy "
+    "network has half of the channels; batch-norm statistics stay those of the whole network; no bonus for entropy",
     NEEDS,
     "nothing more can be had",
     execute,

@@ -14,7 +14,7 @@ from accordion.profiling import count_macs, count_parameters
 from experiments.comparisons.bases import plain, plain_run
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import FLOAT32, Piece, encoded, folded, ship
-from experiments.comparisons.fit import Moment, Task, fit
+from experiments.comparisons.fit import Moment, Task, at_full_size, fit
 from experiments.comparisons.methods.common import channels, example, folder_of, fresh, measured
 from experiments.comparisons.outcome import Row
 
@@ -113,11 +113,12 @@ def execute(context: Context) -> Made:
     assert isinstance(student, CifarResNet)
     torch.manual_seed(context.comparison.seed)
     network = StudentFirst(student, base.module)
-    own = fit(Task(network, network.loss, adam=RATES), context.comparison.steps, context)
+    steps = at_full_size(context.comparison.steps)  # features are compared, so both see the same pictures
+    own = fit(Task(network, network.loss, adam=RATES, beside=(network.teacher(),)), steps, context)
     found = {way: _rows(context, network.eval(), way, FLOAT32) for way in WAYS}
     way = min(found, key=lambda one: sum(row.validation.wrong for row in found[one]))
     rows = [*found[way], *_rows(context, network, way, "int8")]
-    return Made(base.under(own), tuple(rows), {"where replacement begins, chosen on the validation split": way})
+    return Made(base.under(own), tuple(rows), {"where replacement begins, chosen on the validation split": way}, steps)
 
 
 def _rows(context: Context, network: StudentFirst, way: str, codec: str) -> list[Row]:
@@ -144,8 +145,8 @@ METHOD = Method(
     "student first, replaced by its teacher",
     "Kim, Lee, Choi, Lee, Cho: Progressive Weight Loading: Accelerating Initial Inference and Gradually Boosting Performance on "
     "Resource-Constrained Environments, 2025 (arXiv 2509.22319)",
-    "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD; the end at which replacement "
-    "begins is chosen on the validation split",
+    "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD; pictures of full size alone, in as "
+    "many epochs as cost the same; the end at which replacement begins is chosen on the validation split",
     NEEDS,
     "what of the student has not been replaced",
     execute,
