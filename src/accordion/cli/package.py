@@ -33,8 +33,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--codec",
         default="float32",
-        help="how the weights are written: float32, float16, bfloat16, float8, int8, int4, planes, auto (the best path through "
-        "depth and precision, measured on the validation split), or a file that holds a path (float32)",
+        help="how the weights are written: float32, float16, bfloat16, float8, int8, int4, planes, sparse8, sparse4, lowrank8, "
+        "auto (the best path through depth and precision, measured on the validation split), or a file that holds a path (float32)",
     )
     parser.add_argument(
         "--rounding", choices=["nearest", "compensated"], help="of 4-bit weights (the better one on the validation split)"
