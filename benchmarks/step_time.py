@@ -15,6 +15,7 @@ import json
 import random
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from statistics import median, quantiles
 
 import torch
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that does something else too")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="keep it there, in place of the same network's before")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     found = {}
@@ -63,7 +65,10 @@ def main() -> None:
         chosen = [name for name in arguments.policies if name.startswith("Block") == (order == "blockwise")]
         if chosen:
             found |= _measure(order, chosen, arguments)
-    document = {"machine": machine_name(), "torch": torch.__version__, **vars(arguments), "policies": found}
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("json", "out")}
+    document = {"machine": machine_name(), "torch": torch.__version__, **settings, "policies": found}
+    if arguments.out is not None:
+        _keep(document, arguments.out)
     if arguments.json:
         print(json.dumps(document, indent=1))
         return
@@ -74,6 +79,12 @@ def main() -> None:
     for name, row in found.items():
         low, high = row["ratio_spread"]
         print(f"{name:14} {row['ratio']:31.3f}   [{low:.3f}, {high:.3f}] {row['time_share']:31.1%} {row['block_share']:22.1%}")
+
+
+def _keep(document: dict[str, object], path: Path) -> None:
+    before = json.loads(path.read_text()) if path.exists() else []
+    rows = [row for row in before if (row["depth"], row["width"]) != (document["depth"], document["width"])]
+    path.write_text(json.dumps(sorted([*rows, document], key=lambda row: (row["depth"], row["width"])), indent=1) + "\n")
 
 
 def _measure(order: str, names: list[str], arguments: argparse.Namespace) -> dict[str, dict[str, object]]:

@@ -34,7 +34,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen at, 0 for any free one (8080)")
     parser.add_argument("--workers", type=options.count, default=1, help="processes (1)")
     parser.add_argument(
-        "--capacity", type=options.bits_per_second, metavar="RATE", help="what the line carries: near it, plans save bytes (unknown); such as 1Gbps"
+        "--capacity",
+        type=options.bits_per_second,
+        metavar="RATE",
+        help="what the line carries, such as 1Gbps: near it, plans save bytes (unknown)",
     )
     parser.add_argument(
         "--registry-refresh", type=options.seconds, metavar="TIME", help="how old what is known of a registry may be (30s)"
