@@ -111,10 +111,19 @@ def encode(outcome: Outcome, codec: str, *, runs: Path, data: Path = FOLDER, pro
     out = folder / "package"
     tag = "latest" if codec == "float32" else codec
     progress(f"{outcome.name}: {codec}")
-    package(folder / "run", out, tag=tag, name=outcome.name, codec=codec, latency=False, progress=progress)
+    how = codec
+    if codec != "float32" and is_whole(outcome):
+        how = str(_complete_alone(folder / f"{codec}.json", codec, outcome))
+    package(folder / "run", out, tag=tag, name=outcome.name, codec=how, latency=False, progress=progress)
     found = read_package(out, outcome.name, codec, tag)
     write(found, data)
     return found
+
+
+def _complete_alone(path: Path, codec: str, outcome: Outcome) -> Path:
+    """Writes a path of one step, to the complete network: who downloads it whole needs no graphs of less."""
+    step = {"depth": len(outcome.configurations) - 1, "planes": [1] * len(outcome.complete.blocks_by_stage)}
+    return write_object(path, {"codec": codec, "rounding": "nearest", "path": [step]})
 
 
 def read_package(path: Path, run: str, codec: str, tag: str | None = None) -> Encoding:

@@ -261,6 +261,10 @@ def test_a_finished_run_is_packaged_and_says_what_its_package_says(finished: tup
     assert again == found
     assert found.rungs[-1].bytes < outcome.complete.package_bytes
     assert 0 < found.manifest_bytes < 20_000
+    assert len(found.rungs) == len(outcome.configurations)
+    whole = encode(replace(outcome, scheme="ResNet"), "int8", runs=runs, data=tmp_path / "encodings")
+    assert [rung.blocks_by_stage for rung in whole.rungs] == [outcome.complete.blocks_by_stage]
+    assert whole.rungs[0].bytes < found.rungs[-1].bytes
     with pytest.raises(UsageError, match="finished on another machine"):
         encode(outcome, "int8", runs=tmp_path / "elsewhere")
 
