@@ -169,3 +169,16 @@ def test_the_ladder_in_the_package_is_the_measured_one(profiled: Path, tmp_path:
     assert {name: shipped[name] for name in measured if name != "configurations"} == {
         name: value for name, value in measured.items() if name != "configurations"
     }
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-28", "2026-13-28T12:00:00Z", ""])
+def test_a_time_that_is_none_is_refused_before_anything_is_computed(time: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="RFC 3339"):
+        package(tmp_path / "no run", tmp_path / "model", created=time)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_stated_time_stands_in_the_config(profiled: Path, tmp_path: Path) -> None:
+    made = package(profiled, tmp_path / "model", created="2026-11-28T12:00:00+01:00")
+    config = json.loads(Layout.open(tmp_path / "model").read_blob(made.config, limit=10**6))
+    assert config["descriptor"]["createdAt"] == "2026-11-28T12:00:00+01:00"

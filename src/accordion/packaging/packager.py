@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from accordion.training import load_run
 
 __all__ = ["package", "package_network"]
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 FLOAT32 = "float32"
 CHECKED_PICTURES = 4
 MOST_LADDER_BYTES = 64 * 2**20
@@ -73,6 +76,7 @@ def package(
         StorageError: the disk failed; `out` is as it was.
     """
     _check_target(out)
+    _check_time(created)
     if alternate is not None:
         check_encoding(alternate)
     config, network, dataset = load_run(run)
@@ -154,6 +158,7 @@ def package_network(
         )
     _check_rows(ladder_fields, network)
     _check_target(out)
+    _check_time(created)
     return _write(
         ladder_fields,
         [_for_build(part) for part in make_parts(network, pictures, progress)],
@@ -216,6 +221,15 @@ def read_ladder_fields(run: Path) -> dict[str, Any]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise FormatError(f"{path} is not a ladder: measure it again with `accordion profile {run}`")
     return fields
+
+
+def _check_time(text: str | None) -> None:
+    try:
+        sound = text is None or (_TIME.fullmatch(text) is not None and datetime.fromisoformat(text) is not None)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UsageError(f"{text!r} is no time as RFC 3339 has it, such as 2026-11-28T12:00:00Z")
 
 
 def _check_target(out: Path) -> None:
