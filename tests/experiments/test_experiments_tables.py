@@ -136,6 +136,16 @@ def test_the_tax_by_hand(make: Make, coml: list[Outcome]) -> None:
     assert alone(series, "cifar100", "short") == {}
 
 
+def test_every_elastic_network_of_a_group_stands_in_its_table_of_taxes(make: Make) -> None:
+    whole = make("ResNet", 0, (900, 900, 800, 90), policy="full")
+    ours = [make("CoML-05", 0, (600, 400, 200, 100)), make("balanced", 0, (500, 300, 200, 95), experiment="delivered")]
+    learned = make("learned", 0, (500, 300, 200, 97), experiment="order")
+    text = "\n".join(tax.lines(collect([whole, *ours, learned])))
+    assert text.count("**ResNet-20") == text.count("![tax]") == 1
+    for row in ("| CoML-05 | (3, 3, 3) |", "| balanced | (3, 3, 3) |", "| learned order | (3, 3, 3) |"):
+        assert row in text
+
+
 def test_the_effect_of_a_change_by_hand(make: Make, coml: list[Outcome]) -> None:
     better = [
         make("joint", seed, (500, 300, 200, 80), experiment="ablation", against="CoML-05", objective="joint", seconds=150)
