@@ -48,7 +48,8 @@ def draw(group: Group, members: Sequence[Series], folder: Path) -> tuple[Path, P
         if drawn:
             handles.append(Line2D([], [], color=GREY, marker="*", markersize=10, linestyle="none", markerfacecolor="none"))
             labels.append("stars: what the paper states")
-        right.legend(handles, labels, frameon=False)
+        # Below, beside the paper's scale: within, some curve crosses it.
+        right.legend(handles, labels, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
         return save(figure, folder / f"figure4-{group.stem}")
 
 
