@@ -91,7 +91,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`chosen` is the compact package that is held against every baseline; `checked` how many sizes were looked at."""
+    """`chosen` is the compact package that is held against every baseline, None if there is none; `checked` how many sizes were
+    looked at."""
 
     chosen: Family | None
     baselines: int
@@ -178,26 +179,28 @@ def levels(found: Sequence[Family]) -> list[float] | None:
     return [statistics.fmean(plain) + above for above in ABOVE] if plain else None
 
 
-def judge(found: Sequence[Family]) -> Verdict | None:
+def judge(found: Sequence[Family]) -> list[Verdict]:
     """The target, held against the data: at every size from 2 % to 100 % of the float32 bytes, is the compact package's error at
-    most every baseline's, within half a point or the spread over seeds, whichever is more? None if the plain network has not run.
+    most every baseline's, within half a point or the spread over seeds, whichever is more? Empty if the plain network has not run.
 
-    Errors of both sides change at sizes of their rows alone, so these sizes are all that has to be looked at. Of several compact
-    packages the one with the least validation error, mean over these sizes, stands for all.
+    Errors of both sides change at sizes of their rows alone, so these sizes are all that has to be looked at. There is a verdict on
+    each compact package, the one with the least validation error, mean over these sizes, first.
     """
     whole = float32_bytes(found)
     if whole is None:
-        return None
+        return []
     most = max(rows[0].bytes for family in found if family.method == PLAIN for rows in family.rows.values())
     baselines = [family for family in found if not family.ours]
     sizes = {LEAST_SHARE * whole} | {row.bytes for family in found for rows in family.rows.values() for row in rows}
     looked = sorted(size for size in sizes if LEAST_SHARE * whole <= size <= most)
     compact = [family for family in found if family.ours and family.name.endswith("compact")]
-    chosen = min(compact, key=lambda family: _validation(family, looked), default=None)
-    if chosen is None:
-        return Verdict(None, len(baselines), 0, ())
-    failures = [failure for family in baselines if (failure := _failure(chosen, family, looked))]
-    return Verdict(chosen, len(baselines), len(looked), tuple(sorted(failures, key=lambda failure: -failure.gap)))
+    if not compact:
+        return [Verdict(None, len(baselines), 0, ())]
+    verdicts = []
+    for one in sorted(compact, key=lambda family: _validation(family, looked)):
+        failures = [failure for family in baselines if (failure := _failure(one, family, looked))]
+        verdicts.append(Verdict(one, len(baselines), len(looked), tuple(sorted(failures, key=lambda failure: -failure.gap))))
+    return verdicts
 
 
 def _validation(family: Family, sizes: Sequence[float]) -> float:

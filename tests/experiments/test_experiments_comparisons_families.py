@@ -126,15 +126,16 @@ def test_the_validation_split_picks_and_the_test_split_is_reported() -> None:
 
 
 def test_the_verdict_names_where_it_is_missed(results: list[Result]) -> None:
-    verdict = judge(families(results)[GROUP])
-    assert verdict is not None and verdict.chosen is not None and verdict.chosen.name == COMPACT and verdict.baselines == 3
+    (verdict,) = judge(families(results)[GROUP])
+    assert verdict.chosen is not None and verdict.chosen.name == COMPACT and verdict.baselines == 3
     # At 3 kB: 250 against 240; at 20 kB 130 against 103; the plain network's 100 against 103 is within half a point.
     assert verdict.failures == ()
     text = "\n".join(errors.verdict_lines(families(results)))
     assert "**met**" in text and "ResNet-20 on CIFAR-10, recipe brief" in text
     better = [row("quantized", "int4", [file("int4", 11_000)], 110)]
-    ((failure,), chosen) = (lambda v: (v.failures, v.chosen))(judge(families([*results, result("quantized", "x", better)])[GROUP]))
-    assert chosen is not None and failure.family.name == "quantized"
+    (verdict,) = judge(families([*results, result("quantized", "x", better)])[GROUP])
+    (failure,) = verdict.failures
+    assert failure.family.name == "quantized"
     # Ours has 130 of 1,000 wrong with 8 kB, until its last part comes at 20 kB.
     assert failure.sizes == (11_000, 11_000) and failure.gap == pytest.approx(0.02)
     text = "\n".join(errors.verdict_lines(families([*results, result("quantized", "x", better)])))
@@ -144,8 +145,7 @@ def test_the_verdict_names_where_it_is_missed(results: list[Result]) -> None:
 def test_where_nothing_of_ours_is_so_small_the_target_is_missed(results: list[Result]) -> None:
     large = [one for one in results if one.method != "elastic"]
     large.append(result("elastic", "BlockCoML-05", nested(COMPACT, [5000, 10_000], [130, 100])))
-    verdict = judge(families(large)[GROUP])
-    assert verdict is not None
+    (verdict,) = judge(families(large)[GROUP])
     (failure,) = verdict.failures
     assert failure.ours is None and math.isinf(failure.gap)
     assert "nothing of ours is so small" in "\n".join(errors.verdict_lines(families(large)))
@@ -160,15 +160,24 @@ def test_the_spread_over_seeds_is_allowed(results: list[Result]) -> None:
             found.append(result("elastic", "BlockCoML-05", nested(COMPACT, [2000, 20_000], [240, 110]), seed))
         return found
 
-    wide, narrow = judge(families(seeds((80, 120)))[GROUP]), judge(families(seeds((99, 101)))[GROUP])
-    assert wide is not None and narrow is not None
+    (wide,), (narrow,) = judge(families(seeds((80, 120)))[GROUP]), judge(families(seeds((99, 101)))[GROUP])
     assert wide.failures == () and len(narrow.failures) == 1
 
 
+def test_each_compact_package_has_its_verdict_the_best_by_validation_first(results: list[Result]) -> None:
+    other = "Accordion, learned order, compact"
+    worse = result("elastic", "learned", nested(other, [2000, 20_000], [240, 180]))
+    first, second = judge(families([*results, worse])[GROUP])
+    assert first.chosen is not None and second.chosen is not None
+    assert (first.chosen.name, second.chosen.name) == (COMPACT, other)
+    assert first.failures == () and second.failures
+    assert "\n".join(errors.verdict_lines(families([*results, worse]))).count("**ResNet-20") == 2
+
+
 def test_without_a_plain_network_or_a_package_nothing_is_claimed(results: list[Result]) -> None:
-    assert judge(families(results[1:])[GROUP]) is None
-    none = judge(families(results[:3])[GROUP])
-    assert none is not None and none.chosen is None
+    assert judge(families(results[1:])[GROUP]) == []
+    (none,) = judge(families(results[:3])[GROUP])
+    assert none.chosen is None
     assert "has not been tried" in "\n".join(errors.verdict_lines(families(results[:3])))
     assert "not been tried yet" in errors.verdict_lines({})[0]
 

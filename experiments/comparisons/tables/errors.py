@@ -21,11 +21,9 @@ def verdict_lines(groups: Groups) -> list[str]:
     """Where the target holds and where it does not, in words, for each network."""
     out: list[str] = []
     for group, found in groups.items():
-        verdict = judge(found)
-        if verdict is None:
-            continue
-        out += ["", f"**{group.title}**: {_verdict(verdict)}"]
-        out += [f"- {_failure(failure)}" for failure in verdict.failures]
+        for verdict in judge(found):
+            out += ["", f"**{group.title}**: {_verdict(verdict)}"]
+            out += [f"- {_failure(failure)}" for failure in verdict.failures]
     return out[1:] or ["The target has not been tried yet: it needs the plain network, one compact package, and baselines."]
 
 
