@@ -16,6 +16,7 @@ from accordion.artifact.manifest import WEIGHT_TAR_ZSTD
 from accordion.artifact.verify import verify_package
 from accordion.device import Model, fetch, verify_model
 from accordion.errors import FormatError
+from accordion.packaging.check import lay_out_prefixes
 from odd_packages import GRAPH_RAW, WEIGHT_RAW, adding, write  # type: ignore[import-not-found]
 from serving import serving
 
@@ -37,6 +38,9 @@ def plain(tmp_path: Path, graph: str = "a.onnx", place: str = "a.safetensors", l
 def test_a_graph_finds_its_files_from_its_own_folder(tmp_path: Path, graph: str, place: str, location: str | None) -> None:
     layout = plain(tmp_path, graph, place, location)
     assert verify_package(layout.path) == []
+    manifest = layout.manifest()
+    ((_, laid),) = lay_out_prefixes(layout, manifest, layout.ladder(manifest), tmp_path / "laid")
+    assert (laid / graph).is_file() and (laid / place).is_file()
     with serving(layout.path) as url:
         fetch(f"{url}/odd", tmp_path / "m")
     product = adding(graph, ["x"], [1])[2]

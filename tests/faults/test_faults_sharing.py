@@ -14,7 +14,7 @@ import pytest
 from kills import Scene  # type: ignore[import-not-found]
 from scene import LAST, SEEDS, Prepared, X, answers, expected, run  # type: ignore[import-not-found]
 
-from accordion.device import Model, Request, fetch, shed, store, upgrade
+from accordion.device import Model, Request, fetch, lock, shed, upgrade
 from accordion.errors import StorageError
 
 READERS, CHANGES = 3, ("v2", "latest", "v2")
@@ -44,7 +44,7 @@ def test_many_fetches_into_one_folder_at_once(scene: Scene, tmp_path: Path) -> N
 
 def test_a_lock_file_that_was_taken_away_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between opening and locking it, another fetch, of which nothing came, removes folder and lock file."""
-    folder, real, turns = tmp_path / "m", store.fcntl.flock, [0]
+    folder, real, turns = tmp_path / "m", lock.fcntl.flock, [0]
 
     def taken_away(handle: Any, how: int) -> None:
         if not turns[0]:
@@ -52,10 +52,10 @@ def test_a_lock_file_that_was_taken_away_is_no_lock(tmp_path: Path, monkeypatch:
         turns[0] += 1
         real(handle, how)
 
-    monkeypatch.setattr(store.fcntl, "flock", taken_away)
-    with store.locked(folder):
+    monkeypatch.setattr(lock.fcntl, "flock", taken_away)
+    with lock.locked(folder):
         assert (folder / ".lock").exists()
-        with pytest.raises(StorageError, match="at work"), store.locked(folder):
+        with pytest.raises(StorageError, match="at work"), lock.locked(folder):
             pass
     assert turns[0] == 3
 
@@ -65,7 +65,7 @@ def test_what_a_killed_write_left_goes_everywhere(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
     for place in (tmp_path / ".new-1", tmp_path / "graphs" / ".new-2"):
         place.write_bytes(b"half")
-    with store.locked(tmp_path):
+    with lock.locked(tmp_path):
         pass
     assert not list(tmp_path.rglob(".new-*"))
 

@@ -59,10 +59,7 @@ class Contents:
             self._take(layer.path, layer.size)
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
             with path.open("rb") as stream:
-                members = list(unpack(stream, limit=unpacked_limit(layer.size), what=what))
-                if layer.media_type == WEIGHT_TAR_ZSTD and len(members) != 1:
-                    raise FormatError(f"{what} holds {len(members)} files: a layer of weights is one segment")
-                for name, data in members:
+                for name, data in unpack(stream, limit=unpacked_limit(layer.size), what=what):
                     self._take(name, len(data))
                     if layer.media_type == WEIGHT_TAR_ZSTD:
                         self.files.setdefault(layer.digest, []).append((name, sha256_digest(data), len(data)))
@@ -71,6 +68,9 @@ class Contents:
                         self.weights.files[name] = replace(self.weights.files[name], floats=finite_of(tensors))
                     elif name.endswith(".onnx"):
                         self.graphs[name] = data
+            count = len(self.files.get(layer.digest, ()))
+            if layer.media_type == WEIGHT_TAR_ZSTD and count != 1:
+                raise FormatError(f"{what} holds {count} files: a layer of weights is one segment")
 
     def check_graph(self, path: str, declared: Declared | None = None) -> None:
         """FormatError unless the graph at `path` is there, needs nothing that is not, and keeps to what its ladder declares."""

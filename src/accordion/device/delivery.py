@@ -20,10 +20,11 @@ from accordion.device.decoding import missing_library
 from accordion.device.folder import Folder
 from accordion.device.job import Delivery, Goal, Job, Observer
 from accordion.device.layers import StaleError
+from accordion.device.lock import locked
 from accordion.device.pace import Pace
 from accordion.device.placing import Batch
 from accordion.device.receiving import Receiver
-from accordion.device.store import INCOMING, Store, locked
+from accordion.device.store import INCOMING, Store
 from accordion.device.yielding import yielding
 from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.link_files import estimate_errors

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
+from accordion.device.lock import locked
 from accordion.device.rebuilding import Rebuilder
 from accordion.device.sessions import make_session
-from accordion.device.store import Store, locked
+from accordion.device.store import Store
 from accordion.device.yielding import yielding
 from accordion.errors import AccordionError, ContentError, DigestError, FormatError, StorageError, UnmeetableError, UsageError
 from accordion.planning.energy import ladder_j

@@ -7,14 +7,12 @@ While another version arrives it is a folder of its own, `.next`, beside the run
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import file_digest, sha256_digest
@@ -33,65 +31,17 @@ from accordion.artifact.manifest import (
 )
 from accordion.artifact.paths import check_unique
 from accordion.artifact.weights import SegmentFile, Weights
-from accordion.device.exchange import INCOMING, LOCK, NEXT, decide, finish_exchange, read_bounded, remove_empty, settle
+from accordion.device.exchange import INCOMING, NEXT, decide, finish_exchange, read_bounded, remove_empty, settle
 from accordion.device.layers import Incoming, keep_packed, layer_files, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State, packed_path
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
 from accordion.trust.proof import PROOF, PROOF_LIMIT, Proof
 
-__all__ = ["INCOMING", "Store", "is_full", "locked"]
-
-LOCK_TRIES = 10
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keeps other changes out of a model folder, which is made if need be. The lock goes with the process, however it ends."""
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file: name a folder for the model")
-    fresh = not path.exists() or not any(path.iterdir())
-    if not fresh and not any((path / name).exists() for name in ("state.json", "manifest.json", LOCK)):
-        raise UsageError(f"{path} holds something else: name a new or an empty folder for the model")
-    with _lock(path):
-        finish_exchange(path)
-        for left in path.rglob(".new-*"):  # of a write that was killed
-            left.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            if fresh and [left.name for left in path.iterdir()] == [LOCK]:  # nothing came of it
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _lock(path: Path) -> IO[str]:
-    """The lock file, held.
-
-    A fetch of which nothing came takes its folder away again, lock file and all: whoever opened that file just before begins anew.
-    """
-    for _ in range(LOCK_TRIES):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            handle = (path / LOCK).open("w")
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StorageError(f"can't write into {path}: {error.strerror or error}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.close()
-            raise StorageError(
-                f"another fetch, upgrade or shed is at work in {path}: wait for it, or name another folder"
-            ) from error
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(handle.fileno()), (path / LOCK).stat()):
-                return handle
-        handle.close()
-    raise StorageError(f"can't write into {path}: it is taken away again and again")
+__all__ = ["INCOMING", "Store", "is_full"]
 
 
 class Store:
-    """One version in a folder. Everything that changes it needs `locked` around it.
+    """One version in a folder. Everything that changes it needs `accordion.device.lock.locked` around it.
 
     `provable`: the manifest is signed, and every file must follow from it. Layers that come packed are then kept as they came too.
     """

@@ -16,7 +16,7 @@ from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.archive import unpack
 from accordion.artifact.ladder import Configuration, Ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import FILEPATH, GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
+from accordion.artifact.manifest import FILEPATH, GRAPH_RAW, GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.elastic import ElasticNetwork
 from accordion.errors import AccordionError
 from accordion.profiling import one_thread
@@ -86,7 +86,7 @@ def lay_out_prefixes(layout: Layout, manifest: Manifest, ladder: Ladder, folder:
     waiting = list(ladder.configurations)
     for index, layer in enumerate(manifest.layers):
         path = layout.blob_path(layer.digest)
-        if layer.media_type == WEIGHT_RAW:
+        if layer.media_type in (WEIGHT_RAW, GRAPH_RAW):
             target = folder / layer.annotations[FILEPATH]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())

@@ -20,7 +20,7 @@ from torch import nn
 from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
+from accordion.artifact.manifest import GRAPH_RAW, GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.verify import verify_package
 from accordion.elastic import CifarResNet
 from accordion.errors import FormatError, UsageError
@@ -81,7 +81,7 @@ def _lay_out(layout: Layout, manifest: Manifest, folder: Path) -> None:
     """The files of all layers under their own paths; they were verified before."""
     for index, layer in enumerate(manifest.layers):
         blob = layout.blob_path(layer.digest)
-        if layer.media_type == WEIGHT_RAW:
+        if layer.media_type in (WEIGHT_RAW, GRAPH_RAW):
             files = iter([(str(layer.path), blob.read_bytes())])
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
             with blob.open("rb") as stream:
