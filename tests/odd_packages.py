@@ -58,8 +58,12 @@ def write(
     quality: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     name: str | None = None,
+    late: dict[int, tuple[str, int]] | None = None,
 ) -> None:
-    """`layers` after the ladder as (media type, bytes, path or None); `rungs` as (n(k), graph). `name` instead of `tag` in the index."""
+    """`layers` after the ladder as (media type, bytes, path or None); `rungs` as (n(k), graph). `name` instead of `tag` in the index.
+
+    `late` gives configurations another graph, for integer kernels, that comes with so many layers.
+    """
     size = 0
     while True:  # the ladder states byte counts that hold its own
         rows = []
@@ -67,6 +71,9 @@ def write(
             row = make.rung(k, 16 * (k + 1), 16 * (k + 1), 0.5 + 0.1 * k)
             row |= {"layers": count, "graph": graph, "bytes": size + sum(len(data) for _, data, _ in layers[: count - 1])}
             row["quality"] |= quality or {}
+            if k in (late or {}):
+                path, layers_then = (late or {})[k]
+                row["alternatives"] = [{"kernels": "integer", "graph": path, "quality": row["quality"], "layers": layers_then}]
             rows.append(row)
         data = dump(make.ladder(rows, X, Y))
         if len(data) == size:

@@ -73,6 +73,36 @@ def test_a_package_is_sound(package: Path) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_little_stands_beside_the_weights(package: Path) -> None:
+    """Manifest and config as they lie there, ladder, graphs, and headers of segments, counted from the blobs."""
+    index = json.loads((package / "index.json").read_bytes())
+    described = index["manifests"][0]
+    manifest = json.loads(blob(package, described["digest"]))
+    beside, ends = [described["size"] + manifest["config"]["size"]], [0]
+    ladder: dict[str, Any] = {}
+    for layer in manifest["layers"]:
+        data, other = blob(package, layer["digest"]), layer["size"]
+        if "ladder" in layer["mediaType"]:
+            ladder = json.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=2**24))
+        elif ".weight.v1" in layer["mediaType"]:
+            if layer["mediaType"].endswith("+zstd"):
+                plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=2**27)
+                begin = 512  # of the only member, behind its header
+                header = plain[begin : begin + 8 + int.from_bytes(plain[begin : begin + 8], "little")]
+                other = len(zstandard.compress(plain[:begin] + header, 19))
+            else:
+                other = 8 + int.from_bytes(data[:8], "little")
+        beside.append(beside[-1] + other)
+        ends.append(ends[-1] + layer["size"])
+    rungs = ladder["configurations"]
+    assert beside[rungs[-1]["layers"]] <= 0.03 * 4 * rungs[-1]["parameters"]
+    large = [rung for rung in rungs if rung["bytes"] >= 100_000]
+    assert len(large) >= 5
+    for rung in large:
+        assert beside[rung["layers"]] < 0.1 * ends[rung["layers"]], rung["index"]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_plain_onnx_runtime_gets_the_accuracy_that_the_ladder_states(package: Path, tmp_path: Path) -> None:
     ladder = lay_out(package, tmp_path)
     rungs = ladder["configurations"]

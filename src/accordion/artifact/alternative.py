@@ -19,16 +19,22 @@ MOST_ALTERNATIVES = 16
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """`kernels` says how it computes, `integer` so far; `quality` was measured with this graph."""
+    """`kernels` says how it computes, `integer` so far; `quality` was measured with this graph.
+
+    `layers` is how many of the manifest's layers must be there for its graph to be, where that is more than the configuration
+    itself needs; 0 otherwise.
+    """
 
     kernels: str
     graph: str
     quality: Quality
+    layers: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ladder."""
-        return {"kernels": self.kernels, "graph": self.graph, "quality": self.quality.to_json(), **self.extra}
+        late = {"layers": self.layers} if self.layers else {}
+        return {"kernels": self.kernels, "graph": self.graph, "quality": self.quality.to_json(), **late, **self.extra}
 
     @classmethod
     def from_json(cls, data: object, where: str) -> Alternative:
@@ -38,7 +44,9 @@ class Alternative:
         if kernels == FLOAT_KERNELS:
             raise FormatError(f"{where}: {kernels!r} is what the configuration's own graph is")
         graph = check_path(fields.get("graph"), f"{where}: graph")
-        return cls(kernels, graph, Quality.from_json(fields.get("quality"), f"{where}: quality"), fields.rest())
+        quality = Quality.from_json(fields.get("quality"), f"{where}: quality")
+        layers = fields.whole("layers", least=1) if fields.has("layers") else 0
+        return cls(kernels, graph, quality, layers, fields.rest())
 
     @classmethod
     def from_list(cls, fields: Fields, name: str, where: str) -> tuple[Alternative, ...]:

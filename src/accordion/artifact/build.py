@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Any
 
 from accordion.artifact.archive import compress, diff_id, pack
 from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import sha256_digest
 from accordion.artifact.graph import check_graph
-from accordion.artifact.grouping import group_graphs
+from accordion.artifact.grouping import LAYER, divide_graphs
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
@@ -34,6 +34,7 @@ from accordion.errors import FormatError
 
 __all__ = ["ConfigurationParts", "build_version", "prefix_bytes"]
 
+BASE = 700  # bytes of manifest and config beside what they say of each layer but the ladder
 REACH, SPACES = 12, 100  # sizes of the ladder's layer, around the likely one, and paddings that are tried
 
 
@@ -41,8 +42,8 @@ REACH, SPACES = 12, 100  # sizes of the ladder's layer, around the likely one, a
 class ConfigurationParts:
     """What one configuration adds: its graph, and segments by path. A graph that serves several is given with each of them.
 
-    `alternatives` are further graphs of this configuration, by path; they travel with its own. `compress` lets a segment travel
-    as tar+zstd where that is smaller.
+    `alternatives` are further graphs of this configuration, by path; they travel with its own, or later where a prefix would else
+    be too much beside its weights. `compress` lets a segment travel as tar+zstd where that is smaller.
     """
 
     graph_path: str
@@ -84,7 +85,7 @@ def build_version(
 
     `ladder_fields` is the ladder as JSON values without `layers`, `graph` and `bytes`, which follow from here. Graphs travel in
     archives of several, each just before the first configuration that needs it; how many in each is searched for, or `archives`
-    says it. The same values give the same bytes.
+    says it, and an alternative may come later than its configuration. The same values give the same bytes.
 
     Raises:
         FormatError: the parts break a rule of the specification; nothing is named.
@@ -94,9 +95,9 @@ def build_version(
     if len(rows) != len(configurations) or not rows:
         raise FormatError(f"the ladder has {len(rows)} configurations, the parts are for {len(configurations)}")
     _check_parts(configurations, rows, documents or {})
-    layers, needed = _arrange(configurations, archives)
-    ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
-    everything = [ladder, *layers]
+    arranged = _arrange(ladder_fields, configurations, archives)
+    ladder = _ladder_layer(ladder_fields, configurations, arranged)
+    everything = [ladder, *arranged.layers]
     for path, data in (documents or {}).items():
         everything.append(_Layer(DOC_RAW, data, sha256_digest(data), path))
     for layer in everything:
@@ -110,10 +111,10 @@ def build_version(
 
 def prefix_bytes(ladder_fields: Mapping[str, Any], configurations: Sequence[ConfigurationParts]) -> list[int]:
     """The bytes that each configuration of such a version would take, as its ladder would state them; nothing is written."""
-    layers, needed = _arrange(configurations)
-    ladder = _ladder_layer(ladder_fields, configurations, layers, needed)
-    ends = list(accumulate(len(layer.data) for layer in (ladder, *layers)))
-    return [ends[count - 1] for count in needed]
+    arranged = _arrange(ladder_fields, configurations)
+    ladder = _ladder_layer(ladder_fields, configurations, arranged)
+    ends = list(accumulate(len(layer.data) for layer in (ladder, *arranged.layers)))
+    return [ends[count - 1] for count in arranged.needed]
 
 
 _STATED = frozenset({"parameters", "macs", "macs_per"})
@@ -140,32 +141,63 @@ def _check_parts(
     check_unique(paths)
 
 
-def _arrange(configurations: Sequence[ConfigurationParts], archives: Sequence[int] | None = None) -> tuple[list[_Layer], list[int]]:
-    """The layers after the ladder, and for each configuration how many of all layers it needs."""
-    serving: dict[str, list[ConfigurationParts]] = {}
-    for parts in configurations:
-        serving.setdefault(parts.graph_path, []).append(parts)
-    brought = [
-        [_segment(path, data, compressed=parts.compress) for path, data in parts.segments.items()] for parts in configurations
-    ]
-    sizes = {id(parts): sum(len(layer.data) for layer in own) for parts, own in zip(configurations, brought, strict=True)}
-    graphs = [served[0].graphs for served in serving.values()]
-    counts = iter(archives or group_graphs(graphs, [[sizes[id(parts)] for parts in served] for served in serving.values()]))
-    if archives is not None and sum(archives) != len(graphs):
-        raise FormatError(f"archives of {sum(archives)} graphs are asked for, there are {len(graphs)}")
-    waiting = iter(graphs)
+@dataclass(frozen=True, slots=True)
+class _Arranged:
+    """The layers after the ladder; how many of all layers each configuration needs; with how many each graph is there, by path."""
+
+    layers: list[_Layer]
+    needed: list[int]
+    graphs: dict[str, int]
+
+
+def _arrange(
+    fields: Mapping[str, Any], configurations: Sequence[ConfigurationParts], counts: Sequence[int] | None = None
+) -> _Arranged:
+    serving: dict[str, list[int]] = {}
+    for k, parts in enumerate(configurations):
+        serving.setdefault(parts.graph_path, []).append(k)
+    if counts is not None and sum(counts) != len(serving):
+        raise FormatError(f"archives of {sum(counts)} graphs are asked for, there are {len(serving)}")
+    brought = [[_segment(path, data, compressed=one.compress) for path, data in one.segments.items()] for one in configurations]
+    headers = [sum(_header_size(data, compressed=one.compress) for data in one.segments.values()) for one in configurations]
+    weights = [sum(len(layer.data) for layer in own) - size for own, size in zip(brought, headers, strict=True)]
+    beside = [len(compress(dump(dict(fields)))) + BASE + LAYER * sum(map(len, brought)) + headers[0], *headers[1:]]
+    own_graphs = [{path: configurations[ks[0]].graph} for path, ks in serving.items()]
+    further = [{p: data for k in ks for p, data in configurations[k].alternatives.items()} for ks in serving.values()]
+    division = divide_graphs(
+        own_graphs,
+        further,
+        [[weights[k] for k in ks] for ks in serving.values()],
+        [[beside[k] for k in ks] for ks in serving.values()],
+        counts,
+    )
+    archives: list[dict[str, bytes]] = []
+    for number, own in enumerate(division.archives):
+        files: dict[str, bytes] = {}
+        # What waited goes first: it is like the graphs of its own configurations, which are like the first ones here.
+        for i in range(0 if number == division.late else own.start, own.stop):
+            files |= own_graphs[i] if i in own else {}
+            files |= further[i] if number >= division.late else {}
+        archives.append(files)
+
     layers: list[_Layer] = []
     needed: list[int] = []
-    packed: set[str] = set()
-    for parts, own in zip(configurations, brought, strict=True):
-        if parts.graph_path not in packed:
-            group = {path: data for files in islice(waiting, next(counts)) for path, data in files.items()}
-            packed |= set(group)
-            data = pack(group)
+    there: dict[str, int] = {}
+    for parts, own_layers in zip(configurations, brought, strict=True):
+        if parts.graph_path not in there:
+            files = archives.pop(0)
+            data = pack(files)
             layers.append(_Layer(GRAPHS_TAR_ZSTD, data, diff_id(data)))
-        layers += own
+            there |= dict.fromkeys(files, 1 + len(layers))
+        layers += own_layers
         needed.append(1 + len(layers))
-    return layers, needed
+    return _Arranged(layers, needed, there)
+
+
+def _header_size(data: bytes, *, compressed: bool) -> int:
+    """How many bytes of a segment are its header, as it travels."""
+    header = data[: 8 + int.from_bytes(data[:8], "little")]
+    return len(compress(header)) if compressed else len(header)
 
 
 def _segment(path: str, data: bytes, *, compressed: bool) -> _Layer:
@@ -177,18 +209,17 @@ def _segment(path: str, data: bytes, *, compressed: bool) -> _Layer:
     return _Layer(WEIGHT_TAR_ZSTD, packed, diff_id(packed)) if smaller else raw
 
 
-def _ladder_layer(
-    fields: Mapping[str, Any], configurations: Sequence[ConfigurationParts], layers: Sequence[_Layer], needed: Sequence[int]
-) -> _Layer:
+def _ladder_layer(fields: Mapping[str, Any], configurations: Sequence[ConfigurationParts], arranged: _Arranged) -> _Layer:
     """The ladder states byte counts that hold its own layer's size, so a size is sought at which it says the truth."""
-    ends = [0]
-    for layer in layers:
-        ends.append(ends[-1] + len(layer.data))
+    ends = [0, *accumulate(len(layer.data) for layer in arranged.layers)]
 
     def stating(size: int) -> bytes:
         rows = []
-        for row, parts, count in zip(fields["configurations"], configurations, needed, strict=True):
-            rows.append({**row, "layers": count, "graph": parts.graph_path, "bytes": size + ends[count - 1]})
+        for row, parts, count in zip(fields["configurations"], configurations, arranged.needed, strict=True):
+            stated = {**row, "layers": count, "graph": parts.graph_path, "bytes": size + ends[count - 1]}
+            if "alternatives" in row:
+                stated["alternatives"] = [_placed(one, count, arranged.graphs) for one in row["alternatives"]]
+            rows.append(stated)
         return Ladder.parse(dump({**fields, "configurations": rows})).to_bytes()
 
     size = len(compress(stating(len(compress(stating(0))))))
@@ -206,6 +237,13 @@ def _ladder_layer(
             plain = stating(size)
             return _Layer(LADDER_JSON, plain + b" " * (size - len(plain)), sha256_digest(plain + b" " * (size - len(plain))))
     return _Layer(LADDER_JSON, plain, sha256_digest(plain))
+
+
+def _placed(alternative: Mapping[str, Any], needed: int, there: Mapping[str, int]) -> dict[str, Any]:
+    """A row of the ladder's `alternatives`, which says when its graph comes if that is later than its configuration."""
+    row = {key: value for key, value in alternative.items() if key != "layers"}
+    layers = there.get(row["graph"], needed)
+    return {**row, "layers": layers} if layers > needed else row
 
 
 def _config(name: str | None, created: str | None, complete: Mapping[str, Any], layers: Sequence[_Layer]) -> dict[str, Any]:

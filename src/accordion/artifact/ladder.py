@@ -83,10 +83,13 @@ class Configuration:
         """What its graphs are held against."""
         return Declared(self.parameters, self.macs, self.macs_per)
 
-    @property
-    def graphs(self) -> tuple[str, ...]:
-        """The paths of all graphs that run this configuration, its own first."""
-        return (self.graph, *(one.graph for one in self.alternatives))
+    def alternatives_within(self, layers: int) -> tuple[Alternative, ...]:
+        """Those whose graphs are among the first `layers` layers, at least n(k)."""
+        return tuple(one for one in self.alternatives if one.layers <= layers)
+
+    def late_alternatives(self) -> tuple[Alternative, ...]:
+        """Those whose graphs come later than the configuration."""
+        return tuple(one for one in self.alternatives if one.layers > self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ladder."""
@@ -203,6 +206,12 @@ class Ladder:
                     f"its {configuration.layers} layers have {actual}"
                 )
         last = self.configurations[-1].layers
+        for configuration in self.configurations:
+            if late := [one for one in configuration.alternatives if one.layers > last]:
+                raise FormatError(
+                    f"configuration {configuration.index}: the graph for {late[0].kernels} kernels comes with {late[0].layers} "
+                    "layers, after all that any configuration needs"
+                )
         if carried := [index for index, layer in enumerate(manifest.layers[:last]) if layer.only_carried]:
             raise FormatError(
                 f"layer {carried[0]} is {manifest.layers[carried[0]].media_type}, which no configuration can need, but stands "

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from accordion.artifact.alternative import Alternative
 from accordion.artifact.archive import diff_id_of, gzip_diff_id, unpack, unpacked_limit
 from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
-from accordion.artifact.ladder import Ladder
+from accordion.artifact.ladder import Configuration, Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
     DOC_RAW,
@@ -72,11 +73,17 @@ class Contents:
             if layer.media_type == WEIGHT_TAR_ZSTD and count != 1:
                 raise FormatError(f"{what} holds {count} files: a layer of weights is one segment")
 
-    def check_graph(self, path: str, declared: Declared | None = None) -> None:
-        """FormatError unless the graph at `path` is there, needs nothing that is not, and keeps to what its ladder declares."""
+    def check_graph(self, path: str, declared: Declared | None = None, segments: Collection[str] | None = None) -> None:
+        """FormatError unless the graph at `path` is there, needs nothing that is not, and keeps to what its ladder declares.
+
+        With `segments` it may read these files only, though others are there.
+        """
         if path not in self.graphs:
             raise FormatError(f"the graph {path!r} is not among the layers that its configuration needs")
-        self.read |= check_graph(self.graphs[path], self.weights, path, declared)
+        read = check_graph(self.graphs[path], self.weights, path, declared)
+        if segments is not None and (beyond := sorted(set(read).difference(segments))):
+            raise FormatError(f"the graph {path!r} reads {beyond[0]!r}, which its configuration does not have")
+        self.read |= read
 
     def unread(self) -> list[str]:
         """Segments that no graph so far reads."""
@@ -140,6 +147,7 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
     contents = Contents()
     problems: list[str] = []
     waiting = list(ladder.configurations)
+    late: list[tuple[Configuration, Alternative, set[str]]] = []  # with the segments that the configuration has
     again: set[str] = set()
     for index, layer in enumerate(manifest.layers):
         if index >= ladder.configurations[-1].layers and layer.digest in again:
@@ -152,15 +160,24 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
             problems.append(str(error))
         while waiting and waiting[0].layers == index + 1:
             configuration = waiting.pop(0)
-            for graph in configuration.graphs:
+            now = configuration.alternatives_within(configuration.layers)
+            for graph in (configuration.graph, *(one.graph for one in now)):
                 try:
                     contents.check_graph(graph, configuration.declared)
                 except ContentError as error:
                     problems.append(f"configuration {configuration.index}: {error}")
+            late += [(configuration, one, set(contents.weights.files)) for one in configuration.late_alternatives()]
             if not problems and (idle := contents.unread()):
                 problems.append(
                     f"configuration {configuration.index}: no graph up to here reads {idle[0]!r}, which stands among its layers"
                 )
+        arrived = [one for one in late if one[1].layers == index + 1]
+        late = [one for one in late if one not in arrived]
+        for configuration, alternative, segments in arrived:
+            try:
+                contents.check_graph(alternative.graph, configuration.declared, segments)
+            except ContentError as error:
+                problems.append(f"configuration {configuration.index}: {error}")
     for index, alternate in manifest.alternates.items():
         if contents.files.get(alternate.of) != [(alternate.path, alternate.digest, alternate.size)]:
             problems.append(f"layer {index}: the layer that it stands for is not the file which it says")

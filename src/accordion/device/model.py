@@ -200,13 +200,14 @@ class Model:
             UnmeetableError: nothing is complete, or nothing is so fast.
         """
         complete = self.choose()
+        held = self.ladder.configurations[complete].layers
         found = []
         for rung in self.ladder.configurations[: complete + 1]:
             if max_macs is not None and rung.macs > max_macs:
                 continue
             for name, quality, extra in (
                 (FLOAT_KERNELS, rung.quality, rung.extra),
-                *((one.kernels, one.quality, one.extra) for one in rung.alternatives),
+                *((one.kernels, one.quality, one.extra) for one in rung.alternatives_within(held)),
             ):
                 if kernels in (None, name) and (took := _latency_s(extra)) is not None:
                     sign = 1 if quality.direction == "higher" else -1
@@ -225,8 +226,10 @@ class Model:
         return k, name
 
     def kernels(self, k: int) -> tuple[str, ...]:
-        """The ways in which configuration `k` can be run: `float`, and what else its ladder names."""
-        return (FLOAT_KERNELS, *(one.kernels for one in self.ladder.configurations[k].alternatives))
+        """The ways in which configuration `k` can be run with what is here: `float`, and what else its ladder names."""
+        complete = self.configuration
+        held = self.ladder.configurations[max(k, k if complete is None else complete)].layers
+        return (FLOAT_KERNELS, *(one.kernels for one in self.ladder.configurations[k].alternatives_within(held)))
 
     def run(
         self,
@@ -275,7 +278,7 @@ class Model:
             k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
             try:
                 return k, self.session(k, kernels)
-            except (ContentError, StorageError, UsageError):
+            except (ContentError, StorageError, UnmeetableError, UsageError):
                 if self._store is not store:
                     continue  # another thread has refreshed since `k` was chosen: choose again
                 if Store.open(self.path).state == store.state:
@@ -290,6 +293,7 @@ class Model:
         Raises:
             ContentError: a file can't be trusted.
             UsageError: the configuration has no such kernels.
+            UnmeetableError: the graph for these kernels comes with a later configuration, which is not here.
         """
         if (session := self._kept(self._store, k, kernels)) is not None:
             return session
@@ -326,6 +330,14 @@ class Model:
         graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
         if kernels not in graphs:
             raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
+        if kernels not in self.kernels(k):
+            needed = next(one.layers for one in rung.alternatives if one.kernels == kernels)
+            bringing = next(one.index for one in self.ladder.configurations if one.layers >= needed)
+            raise UnmeetableError(
+                f"what runs configuration {k} by {kernels} kernels comes with configuration {bringing}: "
+                f"`accordion upgrade --to {bringing}` fetches it",
+                limit="kernels",
+            )
         self._store.check_configuration(self.ladder, k)
         session = self._load(k, graphs[kernels])
         # What was checked may have been another version's when it was read: two versions must never run as one.

@@ -14,10 +14,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from accordion.artifact.alternative import Alternative
 from accordion.artifact.atomic import write_file
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
-from accordion.artifact.ladder import LADDER_LIMIT, Ladder
+from accordion.artifact.ladder import LADDER_LIMIT, Configuration, Ladder
 from accordion.artifact.manifest import (
     FILEPATH,
     LADDER_JSON,
@@ -142,9 +143,12 @@ class Store:
         `check_file` says.
         """
         for layer in self.manifest.layers[:count]:
-            if layer.digest not in self._proven and (self.provable or not _is_packed(layer)):
-                self._prove(layer)
-                self._proven.add(layer.digest)
+            self._prove_once(layer)
+
+    def _prove_once(self, layer: Descriptor) -> None:
+        if layer.digest not in self._proven and (self.provable or not _is_packed(layer)):
+            self._prove(layer)
+            self._proven.add(layer.digest)
 
     def _prove(self, layer: Descriptor) -> None:
         found = {path: entry for path, entry in self.state.files.items() if entry.layer == layer.digest}
@@ -209,21 +213,34 @@ class Store:
         self.prove(count)
         for path in self._paths_of(count):
             self.check_file(path)
+        for late in self._late_here(ladder.configurations[k]):
+            if (entry := self.state.files.get(late.graph)) is not None:
+                self._prove_once(next(layer for layer in self.manifest.layers if layer.digest == entry.layer))
+                self.check_file(late.graph)
         self.check_graph(ladder, k)
 
     def check_graph(self, ladder: Ladder, k: int) -> None:
-        """FormatError unless the graphs of configuration `k` keep the rules over the files that it has."""
+        """FormatError unless the graphs of configuration `k` that are here keep the rules over the files that it has."""
         rung = ladder.configurations[k]
         there = self._paths_of(rung.layers)
-        if missing := [graph for graph in rung.graphs if graph not in there]:
+        graphs = [rung.graph, *(one.graph for one in rung.alternatives_within(rung.layers))]
+        if missing := [graph for graph in graphs if graph not in there]:
             raise FormatError(f"configuration {k}: the graph {missing[0]!r} is not among the layers that it needs")
+        for late in self._late_here(rung):
+            if late.graph not in self._paths_of(late.layers):
+                raise FormatError(f"configuration {k}: the graph {late.graph!r} is not among the first {late.layers} layers")
+            graphs.append(late.graph)
         weights = {
             layer.digest for layer in self.manifest.layers[: rung.layers] if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD)
         }
         files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
         seen = Weights(files, self._seen.checked, self._seen.remembered)
-        for graph in rung.graphs:
+        for graph in graphs:
             check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), seen, graph, rung.declared)
+
+    def _late_here(self, rung: Configuration) -> list[Alternative]:
+        """Its alternatives that came later than the configuration itself, and are here."""
+        return [one for one in rung.late_alternatives() if not self.missing(one.layers)]
 
     def repair(self) -> list[str]:
         """Forgets layers whose files are no longer what arrived, so that they come again; says which files these were."""

@@ -57,11 +57,15 @@ def check_answers(layout: Layout, manifest: Manifest, ladder: Ladder, expected: 
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    waiting = [(one.index, further) for one in ladder.configurations for further in one.alternatives]
     with tempfile.TemporaryDirectory(prefix="accordion-check-") as name:
         for configuration, folder in lay_out_prefixes(layout, manifest, ladder, Path(name)):
-            k = configuration.index
-            ways = [(FLOAT_KERNELS, configuration.graph), *((one.kernels, one.graph) for one in configuration.alternatives)]
-            for kernels, graph in ways:
+            ways = [(configuration.index, FLOAT_KERNELS, configuration.graph)]
+            for k, further in waiting[:]:
+                if k <= configuration.index and further.layers <= configuration.layers:
+                    ways.append((k, further.kernels, further.graph))
+                    waiting.remove((k, further))
+            for k, kernels, graph in ways:
                 what = f"configuration {k}" + ("" if kernels == FLOAT_KERNELS else f" with {kernels} kernels")
                 wanted = expected(k, kernels)
                 try:
