@@ -32,6 +32,7 @@ __all__ = ["BusyError", "alone", "commit_of_code", "execute", "machine_of", "met
 
 CURVE_CONFIGURATIONS = 6
 CURVE_EPOCHS = 60
+POLL = 0.5  # seconds
 Progress = Callable[[str], None]
 
 
@@ -207,16 +208,24 @@ def commit_of_code() -> str:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run, from training to outcome; the lock goes with the process, however it ends."""
+def alone(folder: Path, *, waits: float = 0.0) -> Iterator[None]:
+    """Keeps other processes out of a run, from training to outcome; the lock goes with the process, however it ends.
+
+    BusyError if another process is at it, and still is after `waits` seconds.
+    """
+    until = time.monotonic() + waits
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")
     except OSError as error:
         raise StorageError(f"can't write {folder}: {error.strerror}") from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BusyError(f"another process is at {folder.name}") from error
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if (left := until - time.monotonic()) <= 0:
+                    raise BusyError(f"another process is at {folder.name}") from error
+                time.sleep(min(left, POLL))
         yield

@@ -5,6 +5,7 @@ They lie where the experiments' own list puts the same trainings, so that neithe
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,12 +106,13 @@ def plain(context: Context, shape: str | None = None) -> Base:
 
 
 def trained(context: Context, run: Run) -> Base:
-    """Takes `run` to its end, or finds it done.
+    """Takes `run` to its end, or finds it done; where another process is at it, it waits for that.
 
-    OutOfTimeError if the deadline comes first; BusyError if another process is at it.
+    OutOfTimeError if the deadline comes first; BusyError if it comes while another process still is at it.
     """
     config, folder = run.config(), context.runs / run.name
-    with alone(folder):
+    left = context.seconds_left()
+    with alone(folder, waits=math.inf if left is None else left):
         set_aside(folder, config)
         try:
             train(

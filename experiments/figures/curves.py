@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from accordion.pictures.style import SETTINGS, new_figure, plain, save
 from experiments.figures.common import look, seeds
@@ -24,6 +25,7 @@ def draw(group: Group, members: Sequence[Series], folder: Path) -> tuple[Path, P
         for axes in (left, right):
             plain(axes)
             axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for one in in_paper_order(members):
             colour, _ = look(one.scheme)
             losses = np.array([outcome.curve.loss for outcome in one.outcomes])

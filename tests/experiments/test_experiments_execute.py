@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest
 from accordion.errors import FormatError, TrainingError
 from accordion.training import RunDirectory
 from experiments import catalogue, commands
-from experiments.execute import BusyError, execute, package_sizes
+from experiments.execute import BusyError, alone, execute, package_sizes
 from experiments.outcome import Outcome, read_all, read_outcome
 from experiments.run import Run
 
@@ -69,6 +71,24 @@ def test_two_processes_do_not_do_one_run(digits_run: Run, tmp_path: Path) -> Non
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(BusyError, match="another process"):
             execute(digits_run, runs=tmp_path / "runs", data=tmp_path / "data")
+
+
+def test_whoever_needs_what_another_process_is_at_waits_for_it(tmp_path: Path) -> None:
+    released = threading.Event()
+    with (tmp_path / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match="another process"), alone(tmp_path, waits=0.05):
+            pytest.fail("it is locked")
+
+        def release() -> None:
+            released.set()
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+        timer = threading.Timer(0.2, release)
+        timer.start()
+        with alone(tmp_path, waits=math.inf):
+            assert released.is_set()
+        timer.join()
 
 
 def test_sizes_are_those_of_the_package(finished: tuple[Path, Outcome], digits_run: Run) -> None:

@@ -220,6 +220,22 @@ def test_targets_are_met_or_missed(evaluation: Evaluation) -> None:
     assert "beyond its interval | (claims none) | none | none | met |" in text
 
 
+def test_a_compact_package_is_held_against_the_float32_bytes(evaluation: Evaluation) -> None:
+    small = replace(
+        evaluation, name="resnet56-cifar10-compact", rows=tuple(replace(row, bytes=row.bytes // 4) for row in evaluation.rows)
+    )
+    text = "\n".join(targets.lines([], [evaluation, small]))
+    assert (
+        text.count("| the same by its compact package, of the float32 bytes |  |  | 6.60 % (9, 9, 9) | met |") == 1
+    )  # within 27 %
+    assert (
+        text.count("| the same by its compact package, of the float32 bytes |  |  | 7.50 % (9, 0, 0) | met |") == 1
+    )  # within 10 %
+    assert "resnet56-cifar10-compact: a larger configuration worse" in text
+    alone = "\n".join(targets.lines([], [small]))
+    assert "| the same by its compact package, of the float32 bytes |  |  | not run |  |" in alone
+
+
 def test_targets_against_references(evaluation: Evaluation, make: Make) -> None:
     plain = make("alone", 0, (60,), experiment="reference", network="resnet56", policy="full", shapes=((9, 9, 9),))
     plain = replace(plain, config=replace(plain.config, recipe=plain.config.recipe.with_changes(name=ZOO["cifar10"].name)))
@@ -230,7 +246,7 @@ def test_targets_against_references(evaluation: Evaluation, make: Make) -> None:
 
 def test_without_anything_everything_is_said_not_to_have_run() -> None:
     rows = targets.lines([], [])[2:]
-    assert len(rows) == 10 and all("not run" in row for row in rows)
+    assert len(rows) == 14 and all("not run" in row for row in rows)
     for lines in (figure4.lines([]), claims.lines([]), ablations.lines([]), training.time_lines([]), zoo.lines([]), tax.lines([])):
         assert len(lines) == 1 and lines[0].endswith("yet.")
 

@@ -9,10 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.atomic import write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, check_digest, file_digest, is_digest, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
-from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor, Manifest
+from accordion.artifact.manifest import (
+    ARTIFACT_TYPE,
+    GRAPH_RAW,
+    GRAPHS_TAR_ZSTD,
+    MANIFEST_LIMIT,
+    MANIFEST_MEDIA_TYPE,
+    WEIGHT_RAW,
+    WEIGHT_TAR_ZSTD,
+    Descriptor,
+    Manifest,
+)
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
 
@@ -177,6 +188,23 @@ class Layout:
         verifier.update(data)
         verifier.finish()
         return data
+
+    def lay_out(self, layer: Descriptor, folder: Path, what: str) -> None:
+        """Writes the files of a layer under their own paths in `folder`, for a runtime to load; only of graphs and weights.
+
+        The blob is taken as it is: `verify_package` says whether it is sound. FormatError if it is no archive that can be unpacked.
+        """
+        blob = self.blob_path(layer.digest)
+        if layer.media_type in (WEIGHT_RAW, GRAPH_RAW):
+            files = [(str(layer.path), blob.read_bytes())]
+        elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
+            with blob.open("rb") as stream:
+                files = list(unpack(stream, limit=unpacked_limit(layer.size), what=what))
+        else:
+            files = []
+        for path, data in files:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
 
     def write_blob(self, data: bytes | Path) -> tuple[str, int]:
         """Store bytes, or a copy of a file; returns digest and size. What is there already stays.

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from accordion.artifact.alternative import FLOAT_KERNELS
-from accordion.artifact.archive import unpack
 from accordion.artifact.ladder import Configuration, Ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import FILEPATH, GRAPH_RAW, GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
+from accordion.artifact.manifest import Manifest
 from accordion.elastic import ElasticNetwork
 from accordion.errors import AccordionError
 from accordion.profiling import one_thread
@@ -31,8 +30,6 @@ Both sides compute in float32, in another order of summation and with batch norm
 
 ABSOLUTE_IN_INTEGERS = 0.02
 """The same for integer kernels, where one activation that falls on the other side of a half is a step of its 8 bits."""
-
-MOST_BYTES = 2**36
 
 Expected = Callable[[int, str], NDArray[np.float32]]
 
@@ -89,15 +86,6 @@ def lay_out_prefixes(layout: Layout, manifest: Manifest, ladder: Ladder, folder:
     folder.mkdir(parents=True, exist_ok=True)
     waiting = list(ladder.configurations)
     for index, layer in enumerate(manifest.layers):
-        path = layout.blob_path(layer.digest)
-        if layer.media_type in (WEIGHT_RAW, GRAPH_RAW):
-            target = folder / layer.annotations[FILEPATH]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-        elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
-            with path.open("rb") as stream:
-                for member, data in unpack(stream, limit=MOST_BYTES, what=f"layer {index}"):
-                    (folder / member).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / member).write_bytes(data)
+        layout.lay_out(layer, folder, f"layer {index}")
         while waiting and waiting[0].layers == index + 1:
             yield waiting.pop(0), folder

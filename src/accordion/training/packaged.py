@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from accordion.artifact.archive import unpack, unpacked_limit
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import GRAPH_RAW, GRAPHS_TAR_ZSTD, WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.verify import verify_package
 from accordion.elastic import CifarResNet
 from accordion.errors import FormatError, UsageError
@@ -73,24 +71,9 @@ def laid_out(path: Path, tag: str | None) -> Iterator[tuple[Ladder, Path]]:
     manifest = layout.manifest(tag)
     ladder = layout.ladder(manifest)
     with tempfile.TemporaryDirectory(prefix="accordion-weights-") as name:
-        _lay_out(layout, manifest, Path(name))
+        for index, layer in enumerate(manifest.layers):
+            layout.lay_out(layer, Path(name), f"layer {index}")
         yield ladder, Path(name)
-
-
-def _lay_out(layout: Layout, manifest: Manifest, folder: Path) -> None:
-    """The files of all layers under their own paths; they were verified before."""
-    for index, layer in enumerate(manifest.layers):
-        blob = layout.blob_path(layer.digest)
-        if layer.media_type in (WEIGHT_RAW, GRAPH_RAW):
-            files = iter([(str(layer.path), blob.read_bytes())])
-        elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
-            with blob.open("rb") as stream:
-                files = iter(list(unpack(stream, limit=unpacked_limit(layer.size), what=f"layer {index}")))
-        else:
-            continue
-        for path, data in files:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(data)
 
 
 def layers_of(module: CifarResNet) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
