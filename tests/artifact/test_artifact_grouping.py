@@ -80,30 +80,30 @@ def test_a_graph_that_serves_several_configurations() -> None:
     assert counts_of(graphs(1), [[10, 20, 30]]) == [1]
 
 
-def overfull(segments: list[int], further_size: int) -> Parts:
-    """Graphs of 300 bytes, further ones of `further_size`, that no compressor finds anything in."""
+def overfull(segments: list[int], alternative_size: int) -> Parts:
+    """Graphs of 300 bytes, alternatives of `alternative_size`, that no compressor finds anything in."""
     rng = np.random.default_rng(1)
     own = [{f"{k:03}.onnx": rng.bytes(300)} for k in range(len(segments))]
-    further = [{f"{k:03}i.onnx": rng.bytes(further_size)} for k in range(len(segments))]
+    alternatives = [{f"{k:03}i.onnx": rng.bytes(alternative_size)} for k in range(len(segments))]
     beside = [[0 if k else BESIDE] for k in range(len(segments))]
-    return own, further, [[size] for size in segments], beside
+    return own, alternatives, [[size] for size in segments], beside
 
 
 def share(parts: Parts, late: int, k: int) -> float:
     """Of the prefix of configuration k, what is beside its weights, if every graph is an archive of its own."""
-    own, further, segments, beside = parts
+    own, alternatives, segments, beside = parts
     graphs = 300 * (k + 1) + LAYER * len(own)
-    graphs += sum(len(data) for i in range(k + 1 if k >= late else 0) for data in further[i].values())
+    graphs += sum(len(data) for i in range(k + 1 if k >= late else 0) for data in alternatives[i].values())
     other = graphs + sum(rows[0] for rows in beside[: k + 1])
     return other / (other + sum(rows[0] for rows in segments[: k + 1]))
 
 
-def test_further_graphs_travel_with_their_own_where_there_is_room() -> None:
+def test_alternatives_travel_with_their_own_where_there_is_room() -> None:
     division = divide_graphs(*overfull([400_000] * 5, 2_000))
     assert (division.late, division.over) == (0, 0)
 
 
-def test_further_graphs_wait_until_no_prefix_is_overfull() -> None:
+def test_alternatives_wait_until_no_prefix_is_overfull() -> None:
     parts = overfull([40_000] * 3 + [100_000, 200_000, 200_000, 400_000, 400_000], 4_000)
     early = divide_graphs(*parts, counts=[1] * 8)
     assert early.over == 0
@@ -113,7 +113,7 @@ def test_further_graphs_wait_until_no_prefix_is_overfull() -> None:
     assert any(share(parts, early.late - 1, k) > 0.095 for k in range(2, 8))
 
 
-def test_further_graphs_that_never_fit_come_where_they_are_least_over() -> None:
+def test_alternatives_that_never_fit_come_where_they_are_least_over() -> None:
     parts = overfull([30_000] * 6, 20_000)
     division = divide_graphs(*parts, counts=[1] * 6)
     assert division.over > 0

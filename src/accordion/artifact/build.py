@@ -11,7 +11,7 @@ from accordion.artifact.archive import compress, diff_id, pack
 from accordion.artifact.bounds import Declared
 from accordion.artifact.digest import sha256_digest
 from accordion.artifact.graph import check_graph
-from accordion.artifact.grouping import LAYER, divide_graphs
+from accordion.artifact.grouping import LAYER, Division, divide_graphs
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
@@ -162,36 +162,43 @@ def _arrange(
     headers = [sum(_header_size(data, compressed=one.compress) for data in one.segments.values()) for one in configurations]
     weights = [sum(len(layer.data) for layer in own) - size for own, size in zip(brought, headers, strict=True)]
     beside = [len(compress(dump(dict(fields)))) + BASE + LAYER * sum(map(len, brought)) + headers[0], *headers[1:]]
-    own_graphs = [{path: configurations[ks[0]].graph} for path, ks in serving.items()]
-    further = [{p: data for k in ks for p, data in configurations[k].alternatives.items()} for ks in serving.values()]
+    graphs = [{path: configurations[ks[0]].graph} for path, ks in serving.items()]
+    alternatives = [{p: data for k in ks for p, data in configurations[k].alternatives.items()} for ks in serving.values()]
     division = divide_graphs(
-        own_graphs,
-        further,
+        graphs,
+        alternatives,
         [[weights[k] for k in ks] for ks in serving.values()],
         [[beside[k] for k in ks] for ks in serving.values()],
         counts,
     )
-    archives: list[dict[str, bytes]] = []
-    for number, own in enumerate(division.archives):
-        files: dict[str, bytes] = {}
-        # What waited goes first: it is like the graphs of its own configurations, which are like the first ones here.
-        for i in range(0 if number == division.late else own.start, own.stop):
-            files |= own_graphs[i] if i in own else {}
-            files |= further[i] if number >= division.late else {}
-        archives.append(files)
-
+    archives = iter(_archives(division, graphs, alternatives))
     layers: list[_Layer] = []
     needed: list[int] = []
     there: dict[str, int] = {}
     for parts, own_layers in zip(configurations, brought, strict=True):
         if parts.graph_path not in there:
-            files = archives.pop(0)
+            files = next(archives)
             data = pack(files)
             layers.append(_Layer(GRAPHS_TAR_ZSTD, data, diff_id(data)))
             there |= dict.fromkeys(files, 1 + len(layers))
         layers += own_layers
         needed.append(1 + len(layers))
     return _Arranged(layers, needed, there)
+
+
+def _archives(
+    division: Division, graphs: Sequence[Mapping[str, bytes]], alternatives: Sequence[Mapping[str, bytes]]
+) -> list[dict[str, bytes]]:
+    """The files of each archive."""
+    found: list[dict[str, bytes]] = []
+    for number, own in enumerate(division.archives):
+        files: dict[str, bytes] = {}
+        # What waited goes first: it is like the graphs of its own configurations, which are like the first ones here.
+        for i in range(0 if number == division.late else own.start, own.stop):
+            files |= graphs[i] if i in own else {}
+            files |= alternatives[i] if number >= division.late else {}
+        found.append(files)
+    return found
 
 
 def _header_size(data: bytes, *, compressed: bool) -> int:

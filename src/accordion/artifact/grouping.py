@@ -1,4 +1,4 @@
-"""Which configurations' graphs travel in one archive, and when further graphs of theirs come."""
+"""Which configurations' graphs travel in one archive, and when their alternatives come."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """`archives[j]` are the numbers of the graphs in archive j, one after the other; further graphs come with archive `late`
-    for all graphs up to it, with their own graph's archive after that. `over` is by how much prefixes exceed what may stand
+    """`archives[j]` are the numbers of the graphs in archive j, one after the other; alternatives come with archive `late` for
+    all graphs up to it, with their own graph's archive after that. `over` is by how much prefixes exceed what may stand
     beside their weights, in shares added up."""
 
     archives: tuple[range, ...]
@@ -32,32 +32,32 @@ class Division:
 
 def divide_graphs(
     own: Sequence[Files],
-    further: Sequence[Files],
+    alternatives: Sequence[Files],
     segments: Sequence[Sequence[int]],
     beside: Sequence[Sequence[int]],
     counts: Sequence[int] | None = None,
 ) -> Division:
     """How graphs are divided into archives.
 
-    `own[i]` are files by path without which some configurations can't run, `further[i]` what these can also be run with;
+    `own[i]` are files by path without which some configurations can't run, `alternatives[i]` what these can also be run with;
     `segments[i]` the bytes that each of the configurations adds, and `beside[i]` how many bytes each adds that are neither weights
     nor graphs: headers of segments, and to the first configuration ladder, manifest and config, LAYER for each layer but the
     archives. An archive arrives with the first configuration that needs it: what
     it holds for later ones delays that one, and what it leaves to the next archive is compressed without it. Chosen is the
     division with the least bytes of graphs as a share of everything else, summed over all prefixes, by dynamic programming.
     Prefixes of 100 kB or more in which more than a tenth is no weights then count twice, and twice again, until there are none or
-    that no longer helps. Where it does not, further graphs, which nobody has to have, wait: those of the first graphs come
+    that no longer helps. Where it does not, alternatives, which nobody has to have, wait: those of the first graphs come
     together, with the earliest graph for which no prefix is over any more, or with the one for which they are least over. An
     archive's size is estimated from its first graphs alone and what each further one adds to the one before it, so the time grows
-    with the number of graphs, and with its square only where further graphs wait. `counts` says how many graphs each archive has.
+    with the number of graphs, and with its square only where alternatives wait. `counts` says how many graphs each archive has.
     """
     weights = _cut(accumulate(size for rows in segments for size in rows), segments)
     fixed = _cut(accumulate(size for rows in beside for size in rows), beside)
     plain = _Sizes.of_files(own)
-    rich = _Sizes.of_files([{**mine, **more} for mine, more in zip(own, further, strict=True)])
+    rich = _Sizes.of_files([{**mine, **more} for mine, more in zip(own, alternatives, strict=True)])
     best: Division | None = None
-    for late in range(len(own)) if any(further) else (0,):
-        sizes = _until(late, plain, rich, own, further)
+    for late in range(len(own)) if any(alternatives) else (0,):
+        sizes = _until(late, plain, rich, own, alternatives)
         chosen = counts if counts is not None else _search(sizes, weights, fixed)
         over = sum(map(sum, _over(sizes, weights, fixed, chosen)))
         if best is None or over < best.over:
@@ -86,11 +86,11 @@ class _Sizes:
         return self.alone[begin] + sum(self.added[begin + 1 : end])
 
 
-def _until(late: int, plain: _Sizes, rich: _Sizes, own: Sequence[Files], further: Sequence[Files]) -> _Sizes:
-    """The sizes where graphs before `late` travel without their further ones, which come with it."""
+def _until(late: int, plain: _Sizes, rich: _Sizes, own: Sequence[Files], alternatives: Sequence[Files]) -> _Sizes:
+    """The sizes where graphs before `late` travel without their alternatives, which come with it."""
     if late == 0:
         return rich
-    together = {**own[late], **{path: data for files in further[: late + 1] for path, data in files.items()}}
+    together = {**own[late], **{path: data for files in alternatives[: late + 1] for path, data in files.items()}}
     added = _size({**own[late - 1], **together}) - plain.alone[late - 1]
     return _Sizes(
         [*plain.alone[:late], _size(together), *rich.alone[late + 1 :]],

@@ -227,9 +227,9 @@ class Model:
 
     def kernels(self, k: int) -> tuple[str, ...]:
         """The ways in which configuration `k` can be run with what is here: `float`, and what else its ladder names."""
-        complete = self.configuration
-        held = self.ladder.configurations[max(k, k if complete is None else complete)].layers
-        return (FLOAT_KERNELS, *(one.kernels for one in self.ladder.configurations[k].alternatives_within(held)))
+        rung, complete = self.ladder.configurations[k], self.configuration
+        held = rung.layers if complete is None else self.ladder.configurations[complete].layers
+        return (FLOAT_KERNELS, *(one.kernels for one in rung.alternatives_within(max(held, rung.layers))))
 
     def run(
         self,
@@ -327,12 +327,12 @@ class Model:
         if k >= len(self.ladder):
             raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
         rung = self.ladder.configurations[k]
-        graphs = {FLOAT_KERNELS: rung.graph, **{one.kernels: one.graph for one in rung.alternatives}}
+        alternatives = {one.kernels: one for one in rung.alternatives}
+        graphs = {FLOAT_KERNELS: rung.graph, **{name: one.graph for name, one in alternatives.items()}}
         if kernels not in graphs:
             raise UsageError(f"configuration {k} has no {kernels} kernels, only {', '.join(graphs)}")
         if kernels not in self.kernels(k):
-            needed = next(one.layers for one in rung.alternatives if one.kernels == kernels)
-            bringing = next(one.index for one in self.ladder.configurations if one.layers >= needed)
+            bringing = next(one.index for one in self.ladder.configurations if one.layers >= alternatives[kernels].layers)
             raise UnmeetableError(
                 f"what runs configuration {k} by {kernels} kernels comes with configuration {bringing}: "
                 f"`accordion upgrade --to {bringing}` fetches it",
