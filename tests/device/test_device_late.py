@@ -47,7 +47,7 @@ def small(endpoint: str, tmp_path: Path) -> Path:
 def test_it_is_not_there_with_its_configuration(small: Path, bringing: int, capsys: pytest.CaptureFixture[str]) -> None:
     with Model.open(small) as model:
         assert model.kernels(2) == ("float",)
-        with pytest.raises(UnmeetableError, match=f"`accordion upgrade --to {bringing}` fetches it"):
+        with pytest.raises(UnmeetableError, match=f"--to {bringing}` fetches it"):
             model.run(X, 2, kernels="integer")
         assert model.choose_within(1.0)[1] == "float"
     np.save(small.parent / "x.npy", X)

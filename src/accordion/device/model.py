@@ -335,7 +335,7 @@ class Model:
             bringing = next(one.index for one in self.ladder.configurations if one.layers >= alternatives[kernels].layers)
             raise UnmeetableError(
                 f"what runs configuration {k} by {kernels} kernels comes with configuration {bringing}: "
-                f"`accordion upgrade --to {bringing}` fetches it",
+                f"`accordion upgrade {self.path} --to {bringing}` fetches it",
                 limit="kernels",
             )
         self._store.check_configuration(self.ladder, k)
