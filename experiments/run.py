@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class Run:
     def name(self) -> str:
         """What its files are called."""
         return run_name(self.experiment, self.network, self.dataset, self.recipe, self.scheme, self.seed)
+
+    def at(self, precision: str | None) -> Run:
+        """The same run, trained in another precision; None: in its own."""
+        return self if precision is None else replace(self, precision=precision)
 
     def missing(self) -> list[str]:
         """What this code or this folder lacks for it, in words; empty if it can start."""

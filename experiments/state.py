@@ -34,7 +34,8 @@ def state_of(run: Run, outcomes: dict[str, Outcome], runs: Path | None = None) -
         # A list that was changed after a run asks for something else than what was done under that name.
         if not lacks and run.config().initialisation != outcome.config.initialisation:
             return State(AGAIN, "its network began as in an earlier version, with channels that could not learn", 0)
-        if not lacks and run.config() != outcome.config:
+        # Precision is where a run was done, as the machine is: a processor without bfloat16 arithmetic trains faster in float32.
+        if not lacks and run.at(outcome.config.precision).config() != outcome.config:
             return State(OTHER, "its data file was made with other settings", outcome.config.recipe.epochs)
         return State(DONE, "", outcome.config.recipe.epochs)
     if lacks:
