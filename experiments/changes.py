@@ -87,14 +87,21 @@ def _effect(one: Series, base: Series) -> Effect:
 
 
 def time_ratio(one: Series, base: Series) -> float | None:
-    """Seconds of one training divided by another's, means over seeds, on machines where both have run."""
-    machines = {outcome.machine for outcome in one.outcomes} & {outcome.machine for outcome in base.outcomes}
-    if not machines:
+    """Seconds of one training divided by another's, means over seeds, on machines where both have run in the same precision."""
+    mine, other = _seconds(one), _seconds(base)
+    both = mine.keys() & other.keys()
+    if not both:
         return None
-    mine, other = (
-        statistics.fmean(outcome.seconds for outcome in series.outcomes if outcome.machine in machines) for series in (one, base)
-    )
-    return mine / other
+    first, second = (statistics.fmean(value for where in both for value in seconds[where]) for seconds in (mine, other))
+    return first / second
+
+
+def _seconds(series: Series) -> dict[tuple[str, str], list[float]]:
+    """By what they depend on beside the training: the machine and the precision."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for outcome in series.outcomes:
+        found.setdefault((outcome.machine, outcome.config.precision), []).append(outcome.seconds)
+    return found
 
 
 def _mean_error(series: Series, seed: int, split: str, shares: Sequence[float]) -> float:

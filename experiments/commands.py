@@ -24,7 +24,6 @@ from experiments.state import state_of
 __all__ = ["main"]
 
 INTERRUPTED = 130
-PRECISIONS = ("bf16-mixed", "32-true")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,13 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--accelerator", default="auto", help="Lightning Fabric's: cpu, cuda, … (auto)")
     run.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=timing.PRECISIONS,
         help="train in this instead of what the list says: 32-true is faster on a processor that has no bfloat16 arithmetic",
     )
     _folders(run)
     run.set_defaults(execute=_run)
     timed = commands.add_parser("timing", help="measure what a training step costs on this machine (a minute)")
-    timed.add_argument("--precision", default="bf16-mixed", help="Lightning Fabric's (bf16-mixed)")
+    timed.add_argument("--precision", choices=timing.PRECISIONS, help="only this one (both)")
     timed.add_argument("--accelerator", default="auto", help="Lightning Fabric's (auto)")
     timed.add_argument("--rounds", type=options.count, default=7, help="timed steps of each network (7)")
     timed.set_defaults(execute=_timing)
@@ -156,11 +155,11 @@ def _next(arguments: argparse.Namespace, deadline: float | None) -> int:
 
 
 def _one(run: Run, arguments: argparse.Namespace, deadline: float | None) -> bool:
-    from experiments.execute import execute
+    from experiments.execute import begun_in, execute
 
     _say(f"{run.name}")
     found = execute(
-        run.at(arguments.precision),
+        run.at(arguments.precision or begun_in(arguments.runs / run.name)),
         runs=arguments.runs,
         data=arguments.data,
         accelerator=arguments.accelerator,
@@ -194,10 +193,12 @@ def _several(arguments: argparse.Namespace) -> int:
 
 
 def _timing(arguments: argparse.Namespace) -> int:
-    found = timing.measure(arguments.precision, accelerator=arguments.accelerator, rounds=arguments.rounds, progress=_say)
-    timing.write_table([*timing.read_table(), found])
-    blocks = ", ".join(f"{one * 1e3:.2f}" for one in found.block_s)
-    print(f"{found.machine}, {found.precision}: {found.rest_s * 1e3:.1f} ms a step and {blocks} ms a block of stage 1, 2, 3")
+    for precision in [arguments.precision] if arguments.precision else timing.PRECISIONS:
+        _say(f"{precision}")
+        found = timing.measure(precision, accelerator=arguments.accelerator, rounds=arguments.rounds, progress=_say)
+        timing.write_table([*timing.read_table(), found])
+        blocks = ", ".join(f"{one * 1e3:.2f}" for one in found.block_s)
+        print(f"{found.machine}, {found.precision}: {found.rest_s * 1e3:.1f} ms a step and {blocks} ms a block of stage 1, 2, 3")
     return 0
 
 

@@ -28,7 +28,7 @@ from accordion.training import RunDirectory, TrainingConfig, correct, load_run, 
 from experiments.outcome import Configuration, Count, Curve, Outcome
 from experiments.run import Run
 
-__all__ = ["BusyError", "alone", "commit_of_code", "execute", "machine_of", "metrics_of", "package_sizes", "set_aside"]
+__all__ = ["BusyError", "alone", "begun_in", "commit_of_code", "execute", "machine_of", "metrics_of", "package_sizes", "set_aside"]
 
 CURVE_CONFIGURATIONS = 6
 CURVE_EPOCHS = 60
@@ -76,6 +76,14 @@ def execute(
         outcome = replace(_measure(run, folder, progress), commit=commits)
         outcome.write(data)
     return outcome
+
+
+def begun_in(folder: Path) -> str | None:
+    """The precision of the training in `folder`, in which it must go on; None if there is none yet."""
+    directory = RunDirectory(folder / "run")
+    if not directory.settings_path.exists():
+        return None
+    return TrainingConfig.from_json(directory.read_settings().get("config", {})).precision
 
 
 def set_aside(folder: Path, config: TrainingConfig) -> None:

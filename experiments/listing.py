@@ -12,7 +12,7 @@ from accordion.units import format_seconds
 from experiments.outcome import Outcome
 from experiments.run import Run
 from experiments.state import DONE, state_of
-from experiments.timing import StepTimes, estimate_s
+from experiments.timing import StepTimes, estimate_s, faster
 
 __all__ = ["estimates", "listing"]
 
@@ -75,6 +75,8 @@ def listing(
     ]
     if busy := max((row.load for row in times if row.machine == machine and row.load >= 1), default=None):
         lines.append(f"the step times were measured on a busy machine (load {busy:g}): alone it is faster")
+    if hint := faster(times, machine):
+        lines.append(hint)
     if not costs:
         lines.append("no times for this machine yet: python -m experiments timing")
     return rows, lines

@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from accordion.training import TrainingConfig
 from accordion.training.recipes import picture_size
 from experiments.computation import SHAPES, TRAINING_PICTURES, expected_work
 
-__all__ = ["TABLE", "StepTimes", "estimate_s", "measure", "read_table", "write_table"]
+__all__ = ["PRECISIONS", "TABLE", "StepTimes", "estimate_s", "faster", "measure", "read_table", "write_table"]
 
 TABLE = Path(__file__).parent / "timing.json"
+PRECISIONS = ("bf16-mixed", "32-true")  # what the list asks for, and what a processor without bfloat16 arithmetic is faster in
 BATCH, SIDE = 128, 32
 SHAPES_TIMED = ((1, 1, 1), (7, 1, 1), (1, 7, 1), (1, 1, 7))
 MORE = 6  # blocks that the latter three have more in one stage
@@ -80,6 +81,15 @@ def estimate_s(config: TrainingConfig, times: StepTimes) -> float:
     step = times.step_s(work.stems, work.blocks) * config.recipe.batch / BATCH * (config.width / 16) ** 2
     sizes = np.array([picture_size(config.recipe, epoch, side) for epoch in range(config.recipe.epochs)])
     return float(batches_per_epoch(TRAINING_PICTURES[config.dataset], config.recipe.batch) * step * np.sum((sizes / SIDE) ** 2))
+
+
+def faster(times: Sequence[StepTimes], machine: str) -> str | None:
+    """A line for the list where `machine` trains faster in another precision than the list asks for; None if not or not known."""
+    steps = {row.precision: row.step_s(1, (3, 3, 3)) for row in times if row.machine == machine}
+    asked, other = (steps.get(precision) for precision in PRECISIONS)
+    if not asked or not other or other >= asked:
+        return None
+    return f"a step in {PRECISIONS[1]} takes {other / asked:.0%} of one in {PRECISIONS[0]} here: run … --precision {PRECISIONS[1]}"
 
 
 def read_table(path: Path = TABLE) -> list[StepTimes]:

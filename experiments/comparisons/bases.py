@@ -21,7 +21,7 @@ from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
 from experiments.computation import TRAINING_PICTURES, training_macs
-from experiments.execute import alone, metrics_of, set_aside
+from experiments.execute import alone, begun_in, metrics_of, set_aside
 from experiments.recipes import BRIEF
 from experiments.run import Run
 
@@ -110,7 +110,8 @@ def trained(context: Context, run: Run) -> Base:
 
     OutOfTimeError if the deadline comes first; BusyError if it comes while another process still is at it.
     """
-    config, folder = run.config(), context.runs / run.name
+    folder = context.runs / run.name
+    config = run.at(begun_in(folder)).config()
     left = context.seconds_left()
     with alone(folder, waits=math.inf if left is None else left):
         set_aside(folder, config)

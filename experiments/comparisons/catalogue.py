@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from accordion.errors import UsageError
@@ -48,6 +48,10 @@ class Comparison:
     def name(self) -> str:
         """What its files are called."""
         return run_name(self.method, self.network, self.dataset, self.recipe, self.variant, self.seed)
+
+    def at(self, precision: str | None) -> Comparison:
+        """The same comparison, trained in another precision; None: in its own."""
+        return self if precision is None else replace(self, precision=precision)
 
     @property
     def steps(self) -> Recipe:

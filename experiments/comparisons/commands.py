@@ -35,6 +35,7 @@ def add_parsers(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--only", metavar="TEXT", help="next: only those whose name contains this")
     run.add_argument("--once", action="store_true", help="next: one, not the one after it")
     run.add_argument("--accelerator", default="auto", help="Lightning Fabric's: cpu, cuda, … (auto)")
+    run.add_argument("--precision", choices=timing.PRECISIONS, help="train in this instead of what the list says")
     run.add_argument(
         "--trial",
         type=Path,
@@ -93,7 +94,7 @@ def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None)
     from experiments.comparisons.execute import execute, shortened
 
     _say(one.name)
-    dataset = None
+    one, dataset = one.at(arguments.precision), None
     if arguments.trial is not None:
         one, dataset = shortened(one)
     progress: Callable[[str], None] = lambda line: _say(f"  {line}")  # noqa: E731

@@ -42,4 +42,10 @@ def lines(runs: Sequence[Run], outcomes: Sequence[Outcome]) -> list[str]:
     head = f"{total} of {len(runs)} runs of the list are done."
     if count := sum(run.name in again for run in runs):
         head += f" {count} were done with networks that began as in an earlier version, and are to do again."
+    others: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.name in done and done[run.name].config.precision != run.precision:
+            others.setdefault((done[run.name].config.precision, run.precision), []).append(run.name)
+    for (precision, asked), names in sorted(others.items()):
+        head += f" Trained in {precision} where the list says {asked}: {', '.join(names)}."
     return [head, "", *table(["experiment", "network", "data set", "recipe", "scheme", "runs", "time"], rows)]

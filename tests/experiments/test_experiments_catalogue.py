@@ -15,6 +15,7 @@ from experiments.outcome import read_all
 from experiments.recipes import SHORT, ZOO
 from experiments.run import Run, run_name
 from experiments.state import AGAIN, DONE, OTHER, TO_DO, state_of
+from experiments.timing import StepTimes, faster
 
 
 def test_names_are_unique_and_can_name_files() -> None:
@@ -106,6 +107,7 @@ def test_a_done_run_is_known_by_its_data_file(digits_run: Run, finished: tuple[P
     folder, _ = finished
     outcomes = {outcome.name: outcome for outcome in read_all(folder / "data")}
     assert state_of(digits_run, outcomes).kind == DONE
+    assert state_of(digits_run.at("bf16-mixed"), outcomes).kind == DONE  # where it was done, not what
     assert state_of(digits_run, {}).kind == TO_DO
     partly = state_of(digits_run, {}, folder / "runs")
     assert (partly.kind, partly.epochs, partly.open) == ("partly", 2, True)
@@ -152,3 +154,13 @@ def test_smaller_pictures_cost_less(digits_run: Run) -> None:
     run = replace(digits_run, dataset="cifar10", changes={"epochs": 2})
     half = replace(run, changes={"epochs": 2, "sizes": ((0.5, 0.5), (1.0, 1.0))})
     assert training_macs(half.config()) / training_macs(run.config()) == pytest.approx((1 + 0.25) / 2, rel=1e-3)
+
+
+def test_the_list_says_where_another_precision_is_faster() -> None:
+    def here(precision: str, rest: float) -> StepTimes:
+        return StepTimes("here", precision, "2", rest, (0.01, 0.01, 0.01))
+
+    slow, fast = here("bf16-mixed", 0.91), here("32-true", 0.16)  # with nine blocks: 1 s and 0.25 s
+    assert "a step in 32-true takes 25% of one in bf16-mixed here" in (faster([slow, fast], "here") or "")
+    assert faster([slow, fast], "elsewhere") is None and faster([slow], "here") is None
+    assert faster([here("bf16-mixed", 0.1), fast], "here") is None

@@ -162,6 +162,18 @@ def test_a_run_by_name_that_has_no_time_says_so(short_list: list[Run], tmp_path:
     assert "partly" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_in_the_precision_it_began_in(
+    short_list: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = short_list[1].name
+    where = ["--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "data"), "--accelerator", "cpu"]
+    assert commands.main(["run", name, "--precision", "bf16-mixed", "--max-time", "1ms", *where]) == 3
+    assert commands.main(["run", name, "--precision", "32-true", *where]) == 2
+    assert "precision 'bf16-mixed' → '32-true'" in capsys.readouterr().err
+    assert commands.main(["run", name, *where]) == 0
+    assert read_outcome(tmp_path / "data" / f"{name}.json").config.precision == "bf16-mixed"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -14,6 +14,7 @@ from experiments.outcome import Count, Outcome
 from experiments.paper import SIZE_ORDER
 from experiments.recipes import ZOO
 from experiments.references import alone, taxes
+from experiments.run import Run
 from experiments.series import Group, Spread, collect
 from experiments.tables import ablations, claims, figure4, runs, targets, tax, training, zoo
 from experiments.tables.claims import failures_to_rise, rise
@@ -183,10 +184,20 @@ def test_training_time_is_compared_on_one_machine(make: Make) -> None:
     plain = make("ResNet", 0, (900, 900, 800, 90), policy="full", seconds=200)
     one = make("CoML-05", 0, (600, 400, 200, 100), seconds=150)
     elsewhere = replace(one, scheme="CoML-03", config=replace(one.config, policy="CoML-03"), machine="another", seconds=1)
-    text = "\n".join(training.time_lines(collect([plain, one, elsewhere])))
+    other = replace(one, scheme="BlockCoML-05", config=replace(one.config, order="blockwise", precision="bf16-mixed"), seconds=1)
+    text = "\n".join(training.time_lines(collect([plain, one, elsewhere, other])))
     # Nine configurations right to left; the complete one with p = 1/2: 1/2 + 1/2 · mean(1 to 8)/9 = 3/4.
     assert "| CoML-05 | 1 | 75 % | 75 % | 75 % |" in text
     assert "| CoML-03 | 1 | 65 % | 65 % | – |" in text
+    assert "| BlockCoML-05 | 1 | 75 % | 75 % | – |" in text  # another precision
+
+
+def test_a_run_in_another_precision_than_the_lists_is_named(digits_run: Run, finished: tuple[Path, Outcome]) -> None:
+    _, outcome = finished
+    assert "Trained in" not in "\n".join(runs.lines([digits_run], [outcome]))
+    assert f"Trained in 32-true where the list says bf16-mixed: {digits_run.name}." in "\n".join(
+        runs.lines([digits_run.at("bf16-mixed")], [outcome])
+    )
 
 
 def test_convergence_compares_the_last_tenths(make: Make) -> None:
