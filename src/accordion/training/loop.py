@@ -17,11 +17,9 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from accordion.data import Dataset, Split, batches_per_epoch, load, resize, training_batches
+from accordion.data import Dataset, Split, batches_per_epoch, load, training_batches
 from accordion.elastic import ElasticNetwork
 from accordion.errors import TrainingError, UsageError
-from accordion.training.averaging import WeightAverage
-from accordion.training.compiled import CompiledSteps
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
 from accordion.training.finishing import Finisher, Rounding
@@ -29,19 +27,20 @@ from accordion.training.guarantee import Chooser, Guarantee
 from accordion.training.initial import adopt
 from accordion.training.norms import Norms, recalibrated
 from accordion.training.norms_file import decode_norms, encode_norms
-from accordion.training.objectives import configurations, loss
-from accordion.training.parallel import Team, launch, make_fabric
+from accordion.training.parallel import launch, make_fabric
 from accordion.training.policies import Policy
 from accordion.training.recipes import learning_rate, picture_size
 from accordion.training.report import report
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import check_same_settings
 from accordion.training.signals import duration, on_signals
+from accordion.training.stepping import Stepper, copied
 
 __all__ = ["TrainingResult", "train"]
 
 CHECKPOINT_SECONDS = 60.0  # what a kill can cost at most; writing one takes well under a second
 PROGRESS_SECONDS = 10.0
+TIMED = 3  # steps, of each size of pictures, from which the cost is told
 GLANCE = 1000  # validation pictures looked at after each epoch; the last epoch sees them all
 
 
@@ -126,72 +125,61 @@ def train(
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        asked = config, directory, dataset, network, policy, guarantee, progress, deadline, finisher
-        return launch(fabric, config.devices, _train_here, *asked)
+        task = _Task(config, directory, dataset, network, policy, guarantee, progress, deadline, finisher)
+        return launch(fabric, config.devices, _train_here, task)
 
 
-def _train_here(
-    fabric: Fabric,
-    config: TrainingConfig,
-    directory: RunDirectory,
-    dataset: Dataset,
-    network: ElasticNetwork,
-    policy: Policy,
-    guarantee: Guarantee | None,
-    progress: Callable[[str], None],
-    deadline: float | None,
-    finisher: Finisher | None,
-) -> TrainingResult:
-    return _Training(fabric, config, directory, dataset, network, policy, guarantee, progress, deadline, finisher).run()
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What each process of a training is given. `deadline` is of `time.monotonic`."""
+
+    config: TrainingConfig
+    directory: RunDirectory
+    dataset: Dataset
+    network: ElasticNetwork
+    policy: Policy
+    guarantee: Guarantee | None
+    progress: Callable[[str], None]
+    deadline: float | None
+    finisher: Finisher | None
+
+
+def _train_here(fabric: Fabric, task: _Task) -> TrainingResult:
+    return _Training(fabric, task).run()
 
 
 class _Training:
-    def __init__(
-        self,
-        fabric: Fabric,
-        config: TrainingConfig,
-        directory: RunDirectory,
-        dataset: Dataset,
-        network: ElasticNetwork,
-        policy: Policy,
-        guarantee: Guarantee | None,
-        progress: Callable[[str], None],
-        deadline: float | None,
-        finisher: Finisher | None,
-    ) -> None:
-        self.fabric, self.team = fabric, Team(fabric)
-        self.finisher = finisher
-        self.config, self.recipe, self.policy = config, config.recipe, policy
-        self.directory, self.progress = directory, progress if self.team.first else _silent
+    """Epochs and steps, as far as they have come; what is said and written about them."""
+
+    def __init__(self, fabric: Fabric, task: _Task) -> None:
+        self.fabric, self.directory, self.deadline = fabric, task.directory, task.deadline
+        self.config, self.recipe, dataset = task.config, task.config.recipe, task.dataset
         self.train_split, self.validation = dataset.hold_out()
-        self.mirror, self.size = dataset.mirror, dataset.train.x.shape[-1]
+        self.mirror, self.side = dataset.mirror, dataset.train.x.shape[-1]
         self.steps_per_epoch = batches_per_epoch(len(self.train_split), self.recipe.batch)
-        self.network: ElasticNetwork = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.watched = network.order.watched()
         self.chooser: Chooser | None = None
-        if guarantee is not None:
-            self.chooser = Chooser(guarantee, self.recipe.epochs * self.steps_per_epoch)
+        if task.guarantee is not None:
+            self.chooser = Chooser(task.guarantee, self.recipe.epochs * self.steps_per_epoch)
             self.validation, unseen = self.validation.halves()
-            self.dataset_name, self.unseen = dataset.name, dataset.test if guarantee.certify == "test" else unseen
-        decayed = [p for p in network.parameters() if p.ndim > 1 or self.recipe.decay_norms]
-        others = [p for p in network.parameters() if not (p.ndim > 1 or self.recipe.decay_norms)]
-        param_groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}]
-        if others:
-            param_groups.append({"params": others, "weight_decay": 0.0})
-        optimizer = torch.optim.SGD(
-            param_groups, lr=self.recipe.learning_rate, momentum=self.recipe.momentum, nesterov=self.recipe.nesterov
+            self.dataset_name, self.unseen = dataset.name, dataset.test if task.guarantee.certify == "test" else unseen
+        self.finisher = task.finisher
+        self.stepper = Stepper(
+            fabric,
+            task.config,
+            task.network,
+            task.policy,
+            steps_per_epoch=self.steps_per_epoch,
+            side=self.side,
+            chooser=self.chooser,
+            finisher=task.finisher,
         )
-        stepping: torch.nn.Module = self.network
-        if config.compile != "off":
-            stepping = CompiledSteps(self.network, config.compile, cuda=fabric.device.type == "cuda")
-        self.model, self.optimizer = fabric.setup(stepping, optimizer)
-        self.model.mark_forward_method("outputs")
-        self.average = WeightAverage(self.network.module, self.recipe.average) if self.recipe.average else None
+        self.team, self.network = self.stepper.team, self.stepper.network
+        self.progress = task.progress if self.team.first else _silent
+        self.watched = self.network.order.watched()
         self.norms: Norms | None = None
         self.epoch = self.step = 0
         self.loss_sum = self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
-        self.deadline = deadline
         self.stop: str | None = None
 
     def run(self) -> TrainingResult:
@@ -206,14 +194,14 @@ class _Training:
         if self.team.first:
             self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
             self.directory.write_norms(self.norms)
-            self.directory.write_weights({name: tensor.cpu() for name, tensor in self._kept().module.state_dict().items()})
+            self.directory.write_weights({name: tensor.cpu() for name, tensor in self.stepper.kept().module.state_dict().items()})
         return TrainingResult(self.directory.path, errors, self.seconds, self.watched, len(self.network), self._report())
 
     def _report(self) -> dict[str, Any] | None:
         """Of a guarantee: measured on pictures that were used neither for training nor for choosing, and written."""
         if self.chooser is None or not self.team.first:
             return None
-        network = self._kept() if self.norms is None else self.norms.applied(self._kept())
+        network = self.stepper.kept() if self.norms is None else self.norms.applied(self.stepper.kept())
         hits = correct(network, self.unseen, range(len(network)), device=self.fabric.device)
         right = np.stack([hit.numpy() for hit in hits.values()])
         guarantee = self.chooser.guarantee
@@ -222,19 +210,13 @@ class _Training:
         self.directory.write_report(found)
         return found
 
-    def _kept(self) -> ElasticNetwork:
-        """The network that comes out: with averaged weights, if the recipe averages."""
-        if self.average is None:
-            return self.network
-        return self.network.over(self.average.module)
-
     def _ask_to_stop(self, reason: str) -> None:
         self.stop = reason
 
     def _one_epoch(self) -> None:
         began = saved = told = time.monotonic()
         before = self.seconds
-        self.model.train()
+        self.stepper.model.train()
         batches = training_batches(
             self.train_split,
             batch=self.recipe.batch,
@@ -246,7 +228,7 @@ class _Training:
         )
         first = self.step
         for x, y in batches:
-            value = self._one_step(x, y)
+            value = self.stepper.take(x, y, self.epoch, self.step)
             now = time.monotonic()
             self.seconds = before + now - began
             if self.deadline is not None and now >= self.deadline:
@@ -296,14 +278,14 @@ class _Training:
         last = self.epoch + 1 == self.recipe.epochs
         if last and self.finisher is not None:
             self.finisher.settle(self._global_step())
-        network, seen = self._kept(), self.validation if last else self._glance()
+        network, seen = self.stepper.kept(), self.validation if last else self._glance()
         if last and self.recipe.norms != "running":
             self.progress(f"batch-norm statistics on {min(self.recipe.norm_pictures, len(self.train_split))} training pictures")
             self.norms = recalibrated(
                 network,
                 self.recipe,
                 self.train_split,
-                self.policy.probabilities,
+                self.stepper.policy.probabilities,
                 seed=self.config.seed,
                 mirror=self.mirror,
                 device=self.fabric.device,
@@ -315,7 +297,7 @@ class _Training:
             "epoch": self.epoch + 1,
             "loss": round(self.loss_sum / self.steps_per_epoch, 6),
             "learning_rate": learning_rate(self.recipe, self._global_step() - 1, self.steps_per_epoch),
-            "picture_size": picture_size(self.recipe, self.epoch, self.size),
+            "picture_size": picture_size(self.recipe, self.epoch, self.side),
             "seconds": round(self.seconds, 1),
             "validation_pictures": len(seen),
             "validation_errors": [round(1 - float(h.float().mean()), 6) for h in hits.values()],
@@ -323,38 +305,6 @@ class _Training:
         if len(self.watched) < len(self.network):
             row["configurations"] = [list(self.network.order.by_stage(k)) for k in self.watched]
         self.rows.append(row)
-
-    def _one_step(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        rng = np.random.default_rng([self.config.seed, self.epoch, self.step, 1])
-        policy = self.policy if self.chooser is None else self.chooser.policy()
-        weights = configurations(self.recipe, policy, rng)
-        x = resize(self.team.part(x), picture_size(self.recipe, self.epoch, self.size))
-        x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
-        y = self.team.part(y).to(self.fabric.device)
-        rate = learning_rate(self.recipe, self._global_step(), self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if self.finisher is not None:
-            draws = np.random.default_rng([self.config.seed, self.epoch, self.step, 2])
-            self.finisher.begin_step(self._global_step(), self.recipe.epochs * self.steps_per_epoch, draws)
-        outputs = self.model.outputs(x, weights)
-        value = loss(self.network, outputs, y, weights, self.recipe)
-        if self.finisher is not None:
-            value = self.finisher.loss(x, outputs, weights, value)
-        # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(value)
-        self.team.average(self.network.module)
-        self.optimizer.step()
-        if self.finisher is not None:
-            self.finisher.end_step()
-        if self.average is not None:
-            self.average.update(self.network.module, self._global_step())
-        if self.chooser is not None:
-            for k, logits in outputs.items():
-                error, _ = self.team.agree(float((logits.detach().argmax(1) != y).float().mean()), False)
-                self.chooser.observe(k, error, policy)
-        return float(value.detach())
 
     def _global_step(self) -> int:
         return self.epoch * self.steps_per_epoch + self.step
@@ -367,51 +317,28 @@ class _Training:
     def _announce(self) -> None:
         """Says what the rest will cost, from a few timed steps on a copy that is thrown away."""
         costs: dict[int, float] = {}
-        state = _copied(self._modules())
-        optimizer_state = _copied(self.optimizer.state_dict())
-        ahead = [picture_size(self.recipe, epoch, self.size) for epoch in range(self.epoch, self.recipe.epochs)]
-        position, chosen = (self.epoch, self.step), None if self.chooser is None else self.chooser.state()
-        finishing = None if self.finisher is None else self.finisher.state()
-        self.model.train()
+        before = copied(self.stepper.state())
+        ahead = [picture_size(self.recipe, epoch, self.side) for epoch in range(self.epoch, self.recipe.epochs)]
+        self.stepper.model.train()
         for size in sorted(set(ahead)):
-            self.epoch = next(e for e in range(self.recipe.epochs) if picture_size(self.recipe, e, self.size) == size)
+            epoch = next(e for e in range(self.recipe.epochs) if picture_size(self.recipe, e, self.side) == size)
             times = []
-            trial = training_batches(self.train_split, batch=self.recipe.batch, seed=1, epoch=0)
-            for self.step in range(3):
-                if (pair := next(trial, None)) is None:
-                    break
+            for step, (x, y) in enumerate(training_batches(self.train_split, batch=self.recipe.batch, seed=1, epoch=0)):
                 began = time.perf_counter()
-                self._one_step(*pair)
+                self.stepper.take(x, y, epoch, step)
                 times.append(time.perf_counter() - began)
+                if len(times) == TIMED:
+                    break
             costs[size] = min(times)
-        self.epoch, self.step = position
-        if self.chooser is not None and chosen is not None:
-            self.chooser.restore(chosen)
-        self._load_modules(state)
-        if self.finisher is not None and finishing is not None:
-            self.finisher.restore(finishing)
-        self.optimizer.load_state_dict(optimizer_state)
-        if not optimizer_state["state"]:
-            self.optimizer.optimizer.state.clear()
+        self.stepper.restore(before)
         share = 1 - self.step / self.steps_per_epoch
         seconds = sum(costs[size] * self.steps_per_epoch * (share if index == 0 else 1) for index, size in enumerate(ahead))
         what = self.recipe.name if self.finisher is None else f"{self.recipe.name}, {self.finisher.settings}"
         self.progress(
             f"{self.config.network} on {self.config.dataset}, {len(self.network)} configurations, {self.config.order_name}, policy "
-            f"{self.policy.name}, recipe {what}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
+            f"{self.stepper.policy.name}, recipe {what}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
             f"{duration(seconds)} on {self.fabric.device}"
         )
-
-    def _modules(self) -> dict[str, Any]:
-        state = {"module": self.network.module.state_dict()}
-        if self.average is not None:
-            state["average"] = self.average.module.state_dict()
-        return state
-
-    def _load_modules(self, state: dict[str, Any]) -> None:
-        self.network.module.load_state_dict(state["module"])
-        if self.average is not None:
-            self.average.module.load_state_dict(state["average"])
 
     def _save(self) -> None:
         if not self.team.first:
@@ -419,37 +346,19 @@ class _Training:
         norms = None if self.norms is None else torch.frombuffer(bytearray(encode_norms(self.norms)), dtype=torch.uint8)
         self.directory.write_checkpoint(
             {
-                **self._modules(),
+                **self.stepper.state(),
                 "norms": norms,
-                "optimizer": self.optimizer.state_dict(),
                 "epoch": self.epoch,
                 "step": self.step,
                 "loss_sum": self.loss_sum,
                 "seconds": self.seconds,
                 "rows": self.rows,
-                **({} if self.chooser is None else {"chooser": self.chooser.state()}),
-                **({} if self.finisher is None else {"finishing": self.finisher.state()}),
             }
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._load_modules(state)
+        self.stepper.restore(state)
         if (norms := state.get("norms")) is not None:
             self.norms = decode_norms(norms.numpy().tobytes())
-        self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
-        if self.chooser is not None:
-            self.chooser.restore(state["chooser"])
-        if self.finisher is not None:
-            self.finisher.restore(state["finishing"])
-
-
-def _copied(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.clone()
-    if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_copied(value) for value in state]
-    return state
