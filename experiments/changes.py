@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t
-
 from experiments.computation import training_macs
+from experiments.outcome import Outcome
 from experiments.series import Group, Series, Spread, find
 
 __all__ = ["SMALL", "Effect", "effects", "time_ratio"]
@@ -37,11 +36,9 @@ class Effect:
     @property
     def pays(self) -> str:
         """In words: zero must lie outside of the 95 % interval of the validation error's change, by Student's t over the seeds."""
-        if self.validation.sd is None:
+        if self.validation.reach is None:
             return "one seed: open"
-        count = len(self.validation.values)
-        reach = float(t.ppf(0.975, count - 1)) * self.validation.sd / count**0.5
-        if abs(self.validation.mean) <= reach:
+        if abs(self.validation.mean) <= self.validation.reach:
             return "no difference beyond noise"
         return "yes" if self.validation.mean < 0 else "no, worse"
 
@@ -87,21 +84,17 @@ def _effect(one: Series, base: Series) -> Effect:
 
 
 def time_ratio(one: Series, base: Series) -> float | None:
-    """Seconds of one training divided by another's, means over seeds, on machines where both have run in the same precision."""
-    mine, other = _seconds(one), _seconds(base)
-    both = mine.keys() & other.keys()
-    if not both:
+    """Seconds of one training divided by another's, seed for seed where both have run on one machine in one precision: means of
+    these. None if there is no such seed."""
+    other = {_where(outcome): outcome.seconds for outcome in base.outcomes}
+    pairs = [(outcome.seconds, other[_where(outcome)]) for outcome in one.outcomes if _where(outcome) in other]
+    if not pairs:
         return None
-    first, second = (statistics.fmean(value for where in both for value in seconds[where]) for seconds in (mine, other))
-    return first / second
+    return sum(mine for mine, _ in pairs) / sum(theirs for _, theirs in pairs)
 
 
-def _seconds(series: Series) -> dict[tuple[str, str], list[float]]:
-    """By what they depend on beside the training: the machine and the precision."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for outcome in series.outcomes:
-        found.setdefault((outcome.machine, outcome.config.precision), []).append(outcome.seconds)
-    return found
+def _where(outcome: Outcome) -> tuple[int, str, str]:
+    return outcome.config.seed, outcome.machine, outcome.config.precision
 
 
 def _mean_error(series: Series, seed: int, split: str, shares: Sequence[float]) -> float:

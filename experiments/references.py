@@ -15,8 +15,8 @@ __all__ = ["Tax", "alone", "taxes"]
 class Tax:
     """`points` (a share of the test pictures) that a configuration errs more than a network of its shape trained alone.
 
-    `deviation` is the standard deviation of that difference of means: from the seeds where both have several, otherwise that of
-    counting errors on so many pictures, which does not know how much seeds differ.
+    `deviation` is the standard deviation of that difference of means. A side with several seeds brings theirs, a side with one
+    (then `by_seeds` is false) that of counting errors on so many pictures, which does not know how much seeds differ.
     """
 
     rung: Rung
@@ -49,6 +49,6 @@ def _tax(rung: Rung, reference: Spread) -> Tax:
     variances = []
     for values in (rung.test, reference):
         n = len(values.values)
-        one = values.sd**2 if by_seeds and values.sd is not None else values.mean * (1 - values.mean) / rung.pictures
+        one = values.sd**2 if values.sd is not None else values.mean * (1 - values.mean) / rung.pictures
         variances.append(one / n)
     return Tax(rung, rung.test, reference, rung.test.mean - reference.mean, math.sqrt(sum(variances)), by_seeds)

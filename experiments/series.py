@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.stats import t
+
 from accordion.errors import FormatError
 from experiments.outcome import Outcome
 
@@ -30,6 +32,12 @@ class Spread:
     def sd(self) -> float | None:
         """The sample's standard deviation (n - 1); None for a single seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def reach(self) -> float | None:
+        """Half of the 95 % interval of the mean, by Student's t over the seeds; None for a single seed."""
+        count = len(self.values)
+        return None if self.sd is None else float(t.ppf(0.975, count - 1)) * self.sd / count**0.5
 
 
 @dataclass(frozen=True, slots=True)

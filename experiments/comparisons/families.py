@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.comparisons.methods.elastic import ORDERS
 from experiments.comparisons.outcome import File, Result, Row
@@ -75,11 +75,11 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Where a baseline is better by more than is allowed: sizes in bytes, and the largest distance with what it consists of."""
+    """Where a baseline is better by more than is allowed, or where it alone has something: stretches of sizes in bytes, each up to
+    the size at which that ends (infinite: to the last that was looked at), and the largest distance with what it consists of."""
 
     family: Family
-    sizes: tuple[float, float]
-    at: float
+    sizes: tuple[tuple[float, float], ...]
     ours: Spread | None
     theirs: Spread
 
@@ -198,7 +198,7 @@ def judge(found: Sequence[Family]) -> list[Verdict]:
         return [Verdict(None, len(baselines), 0, ())]
     verdicts = []
     for one in sorted(compact, key=lambda family: _validation(family, looked)):
-        failures = [failure for family in baselines if (failure := _failure(one, family, looked))]
+        failures = [failure for family in baselines for failure in _failures(one, family, looked)]
         verdicts.append(Verdict(one, len(baselines), len(looked), tuple(sorted(failures, key=lambda failure: -failure.gap))))
     return verdicts
 
@@ -209,17 +209,30 @@ def _validation(family: Family, sizes: Sequence[float]) -> float:
     return statistics.fmean(1.0 if row is None else row.validation.error for row in found)
 
 
-def _failure(chosen: Family, baseline: Family, sizes: Sequence[float]) -> Failure | None:
-    failing: list[Failure] = []
-    for size in sizes:
+def _failures(chosen: Family, baseline: Family, sizes: Sequence[float]) -> list[Failure]:
+    """At most two: where there is something of ours, and where there is not."""
+    failing: dict[bool, list[Failure]] = {True: [], False: []}
+    for size, end in zip(sizes, [*sizes[1:], math.inf], strict=True):
         theirs, ours = baseline.within(size), chosen.within(size)
         if theirs is None:
             continue
         spread = 0.0 if ours is None else math.hypot(ours.sd or 0.0, theirs.sd or 0.0)
-        one = Failure(baseline, (size, size), size, ours, theirs)
+        one = Failure(baseline, ((size, end),), ours, theirs)
         if one.gap > max(POINTS, spread) + 1e-12:
-            failing.append(one)
-    if not failing:
-        return None
-    worst = max(failing, key=lambda failure: failure.gap)
-    return Failure(baseline, (failing[0].at, failing[-1].at), worst.at, worst.ours, worst.theirs)
+            failing[ours is None].append(one)
+    return [
+        replace(max(found, key=lambda failure: failure.gap), sizes=_joined([failure.sizes[0] for failure in found]))
+        for found in failing.values()
+        if found
+    ]
+
+
+def _joined(stretches: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Those that follow each other, as one."""
+    found = [stretches[0]]
+    for low, high in stretches[1:]:
+        if low == found[-1][1]:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return tuple(found)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from accordion.errors import FormatError, StorageError, UsageError
+from experiments.comparisons.outcome import FOLDER as COMPARISONS
+from experiments.comparisons.outcome import read_results
 from experiments.delivery.cases import GROUP, NAME, TRACES, compared
 from experiments.delivery.encodings import FOLDER, Encoding, encode, read_encodings, read_package, wanted
 from experiments.delivery.energy import FILE as ENERGY
 from experiments.delivery.energy import bills, write_bills
 from experiments.delivery.simulate import FILE, ZOO, simulate, write_rows
-from experiments.delivery.ways import Way, alone, prefixes, ways_of
+from experiments.delivery.ways import Way, alone, compressed, prefixes, ways_of
 from experiments.outcome import DATA, Outcome
 
 __all__ = ["GUARANTEES", "ZOO_FOLDER", "encode_all", "make", "read_guarantees"]
@@ -51,10 +53,11 @@ def make(outcomes: Sequence[Outcome], traces: Path = TRACES, data: Path = DATA, 
     """Simulates everything that there are encodings for. UsageError if that is nothing, or without the traces."""
     encodings = read_encodings(data / FOLDER.name)
     ways: dict[tuple[str, int], list[Way]] = {}
-    taking_part = compared(outcomes)
+    taking_part, results = compared(outcomes), read_results(data / COMPARISONS.name)
     for seed in sorted({one.config.seed for one in taking_part}):
         if found := ways_of([one for one in taking_part if one.config.seed == seed], encodings):
-            ways[NAME, seed] = found
+            manifest = min(one.manifest_bytes for one in encodings.values())  # of whatever has fewest layers
+            ways[NAME, seed] = found + compressed(results, seed, manifest)
     if shipped := _zoo():
         ways[ZOO, 0] = shipped
     if not ways:

@@ -8,10 +8,20 @@ from dataclasses import dataclass, replace
 
 from experiments.delivery.cases import DEADLINES_S, MATCHED, PARTS, SCALES, SETS
 from experiments.delivery.simulate import ALL, Row
-from experiments.delivery.ways import COMPACT, ORACLE, PLAIN, SHRUNK, is_alone
+from experiments.delivery.ways import COMPACT, ORACLE, PLAIN, SHRUNK, is_alone, is_compressed
 from experiments.series import Spread
 
-__all__ = ["FIXED", "MATCHED_WAY", "ORACLE_SHARE", "Delivered", "Gap", "of_oracle", "over_best_alone", "over_fixed"]
+__all__ = [
+    "FIXED",
+    "MATCHED_WAY",
+    "ORACLE_SHARE",
+    "Delivered",
+    "Gap",
+    "of_oracle",
+    "over_best_alone",
+    "over_best_compressed",
+    "over_fixed",
+]
 
 MATCHED_WAY = "demand-matched"
 FIXED = ("CoML-05", "CoML-03", "uniform", "BlockCoML-05", "BlockCoML-03", SHRUNK, PLAIN)
@@ -95,9 +105,17 @@ def over_fixed(found: Delivered) -> list[Gap]:
 
 def over_best_alone(found: Delivered) -> list[Gap]:
     """The compact package against the best single separately trained network at each deadline of each set; worst first."""
+    return _over(found, [way for way in found.ways if is_alone(way)])
+
+
+def over_best_compressed(found: Delivered) -> list[Gap]:
+    """The same against the plain network made smaller by the best of the comparisons' methods."""
+    return _over(found, [way for way in found.ways if is_compressed(way)])
+
+
+def _over(found: Delivered, rivals: Sequence[str]) -> list[Gap]:
     gaps = []
     for name, scale, deadline in _cases():
-        rivals = [way for way in found.ways if is_alone(way)]
         if (gap := found.hardest(name, ALL, scale, COMPACT, rivals, deadline)) is not None:
             gaps.append(replace(gap, where=f"{name}, bytes × {scale}, {deadline:g} s"))
     return sorted(gaps, key=lambda gap: gap.points)

@@ -8,16 +8,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.delivery.cases import is_whole
+from experiments.comparisons.outcome import Result, Row
+from experiments.delivery.cases import GROUP, is_whole
 from experiments.delivery.encodings import Encoding
 from experiments.outcome import Outcome
 
-__all__ = ["COMPACT", "ORACLE", "PLAIN", "SHRUNK", "Way", "alone", "best_alone", "is_alone", "ways_of"]
+__all__ = [
+    "COMPACT",
+    "ORACLE",
+    "PLAIN",
+    "SHRUNK",
+    "Way",
+    "alone",
+    "best_alone",
+    "compressed",
+    "is_alone",
+    "is_compressed",
+    "ways_of",
+]
 
 PLAIN, SHRUNK = "ResNet, whole", "ResNet, shrunk"
 COMPACT = "balanced, compact"
 ORACLE = "oracle"
 IN_TURN = "alone in turn, int8"
+COMPRESSED = "compressed: "
+COMPRESSIONS = ("quantized", "pruned", "low-rank")
+"""Methods of the comparisons that make one smaller network of the plain one."""
+
+LOW_RANK = "low rank"
+"""The family whose rows do not say what they are."""
+
 Floats = NDArray[np.float64]
 
 
@@ -79,6 +99,27 @@ def best_alone(ways: Sequence[Way]) -> Way:
 def is_alone(name: str) -> bool:
     """Whether a way is one separately trained network."""
     return name.endswith((" alone, float32", " alone, int8"))
+
+
+def compressed(results: Sequence[Result], seed: int, manifest_bytes: int) -> list[Way]:
+    """The plain network made smaller by the methods of the comparisons, each form a download of its own."""
+    return [
+        Way(COMPRESSED + _label(row), (manifest_bytes + row.bytes,), (1 - row.test.error,))
+        for one in results
+        if one.method in COMPRESSIONS
+        and one.seed == seed
+        and (one.dataset, one.network, one.recipe) == (GROUP.dataset, GROUP.network, GROUP.recipe)
+        for row in one.rows
+    ]
+
+
+def _label(row: Row) -> str:
+    return f"{row.family}, {row.label}" if row.family == LOW_RANK else row.label
+
+
+def is_compressed(name: str) -> bool:
+    """Whether a way is the plain network made smaller."""
+    return name.startswith(COMPRESSED)
 
 
 def ways_of(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding]) -> list[Way]:

@@ -25,7 +25,7 @@ def lines(series: Sequence[Series]) -> list[str]:
         "against",
         "seeds",
         "mean over bytes",
-        f"≤ {percent(SMALL, 0)} of the bytes",
+        f"mean up to {percent(SMALL, 0)} of the bytes",
         "complete",
         "training computation",
         "measured time",

@@ -137,9 +137,9 @@ def test_the_verdict_names_where_it_is_missed(results: list[Result]) -> None:
     (failure,) = verdict.failures
     assert failure.family.name == "quantized"
     # Ours has 130 of 1,000 wrong with 8 kB, until its last part comes at 20 kB.
-    assert failure.sizes == (11_000, 11_000) and failure.gap == pytest.approx(0.02)
+    assert failure.sizes == ((11_000, 20_000),) and failure.gap == pytest.approx(0.02)
     text = "\n".join(errors.verdict_lines(families([*results, result("quantized", "x", better)])))
-    assert "**missed**" in text and "quantized: at 11 kB, by up to 2.0 points (11.0 % against 13.0 %)" in text
+    assert "**missed**" in text and "quantized: from 11 kB to 20 kB, by up to 2.0 points (11.0 % against 13.0 %)" in text
 
 
 def test_where_nothing_of_ours_is_so_small_the_target_is_missed(results: list[Result]) -> None:
@@ -149,6 +149,19 @@ def test_where_nothing_of_ours_is_so_small_the_target_is_missed(results: list[Re
     (failure,) = verdict.failures
     assert failure.ours is None and math.isinf(failure.gap)
     assert "nothing of ours is so small" in "\n".join(errors.verdict_lines(families(large)))
+
+
+def test_stretches_with_a_hole_and_sizes_of_theirs_alone_are_told_apart(results: list[Result]) -> None:
+    rows = [row("quantized", f"q{size}", [file(f"q{size}", size)], bad) for size, bad in ((2000, 600), (7000, 110), (15_000, 50))]
+    large = [one for one in results if one.method in ("plain",)]
+    large += [result("quantized", "x", rows), result("elastic", "BlockCoML-05", nested(COMPACT, [5000, 5000], [130, 100]))]
+    (verdict,) = judge(families(large)[GROUP])
+    nothing, worse = verdict.failures
+    # 2 kB alone up to ours of 5 kB; at 7 kB 110 against 130 until our 10 kB have 100; from 15 kB on 50 against 100.
+    assert nothing.ours is None and nothing.sizes == ((2000, 5000),)
+    assert worse.sizes == ((7000, 10_000), (15_000, math.inf)) and worse.gap == pytest.approx(0.05)
+    text = "\n".join(errors.verdict_lines(families(large)))
+    assert "quantized: from 7 kB to 10 kB and from 15 kB on, by up to 5.0 points (5.0 % against 10.0 %)" in text
 
 
 def test_the_spread_over_seeds_is_allowed(results: list[Result]) -> None:

@@ -12,16 +12,31 @@ import pytest
 
 from accordion.errors import FormatError, UsageError
 from accordion.planning.energy import inference_j, radio, transfer_j
+from experiments.comparisons.outcome import File, Result, Training, read_results
+from experiments.comparisons.outcome import Row as ComparisonRow
 from experiments.delivery.cases import DEADLINES_S, MATCHED, NAME, PARTS, RTT_FILE, SCALES, SETS, compared, part
 from experiments.delivery.encodings import Encoding, Rung, encode, read_encodings, read_package, wanted, write
 from experiments.delivery.energy import bills, read_bills
 from experiments.delivery.make import encode_all, make, read_guarantees
 from experiments.delivery.policies import FIXED, demand_matched, guarantee, write_policies
 from experiments.delivery.simulate import ALL, FILE, ZOO, Row, read_rows, simulate, write_rows
-from experiments.delivery.verdicts import MATCHED_WAY, Delivered, of_oracle, over_best_alone, over_fixed
-from experiments.delivery.ways import COMPACT, ORACLE, PLAIN, SHRUNK, Way, alone, best_alone, in_turn, is_alone, prefixes, ways_of
+from experiments.delivery.verdicts import MATCHED_WAY, Delivered, of_oracle, over_best_alone, over_best_compressed, over_fixed
+from experiments.delivery.ways import (
+    COMPACT,
+    ORACLE,
+    PLAIN,
+    SHRUNK,
+    Way,
+    alone,
+    best_alone,
+    compressed,
+    in_turn,
+    is_alone,
+    prefixes,
+    ways_of,
+)
 from experiments.figures import delivered as figure
-from experiments.outcome import Outcome
+from experiments.outcome import Count, Outcome
 from experiments.recipes import BRIEF
 from experiments.series import collect
 from experiments.tables import delivered as tables
@@ -146,6 +161,8 @@ def test_verdicts_compare_with_the_best_rival() -> None:
         delivered(name, ALL, 1, "ResNet-8 alone, int8", 0.85),
         delivered(name, ALL, 1, "ResNet-20 alone, float32", 0.9),
         delivered(name, ALL, 1, ORACLE, 0.905),
+        delivered(name, ALL, 1, "compressed: 75 % pruned, int8", 0.91),
+        delivered(name, ALL, 1, "compressed: resnet20, int4", 0.5),
     ]
     found = Delivered(rows, NAME)
     assert [(gap.where, gap.rival, round(gap.points, 6)) for gap in over_fixed(found)] == [
@@ -153,6 +170,7 @@ def test_verdicts_compare_with_the_best_rival() -> None:
         (PARTS[0], SHRUNK, 5.0),
     ]
     assert {(gap.rival, round(gap.points, 6)) for gap in over_best_alone(found)} == {("ResNet-20 alone, float32", -1.0)}
+    assert {gap.rival: round(gap.points, 6) for gap in over_best_compressed(found)} == {"compressed: 75 % pruned, int8": -2.0}
     assert len(of_oracle(found)) == len(DEADLINES_S)
     text = "\n".join(tables.target_lines(rows))
     assert "held back traces of lumos5g-4g, bytes × 10 | 60.00 % against 61.00 % (CoML-05): -1.00 points | missed" in text
@@ -201,13 +219,31 @@ def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_pat
     names = [way.name for way in ways_of(outcomes, read_encodings(data / "encodings"))]
     assert {PLAIN, SHRUNK, "CoML-05", COMPACT, ORACLE, "ResNet-8 alone, int8", "ResNet-20 alone, float32"} <= set(names)
     assert sum(map(is_alone, names)) == 4
+    rows = tuple(
+        ComparisonRow(family, label, (File("f", size, "d"),), 1, 1.0, Count(wrong, 1000), Count(wrong, 1000))
+        for family, label, size, wrong in (
+            ("pruned", "75 % pruned, int8", 9000, 110),
+            ("low rank", "50 % of the weights of blocks, int8", 12_000, 120),
+        )
+    )
+    for seed, method in ((0, "pruned"), (1, "low-rank"), (0, "alone")):
+        training = Training(18, 1e12, 60.0)
+        Result(f"{method}-{seed}", method, "x", "cifar10", "resnet20", "brief", seed, {}, training, rows).write(
+            data / "comparisons"
+        )
+    extra = compressed(read_results(data / "comparisons"), 0, 10)
+    assert [(way.name, way.bytes, way.accuracy) for way in extra] == [
+        ("compressed: 75 % pruned, int8", (9010,), (0.89,)),
+        ("compressed: low rank, 50 % of the weights of blocks, int8", (12_010,), (0.88,)),
+    ]
     path = make_data(outcomes, traces, data)
-    rows = read_rows(path)
-    assert {row.group for row in rows} == {NAME, ZOO}
+    found_rows = read_rows(path)
+    assert {row.group for row in found_rows} == {NAME, ZOO}
+    assert {way.name for way in extra} <= {row.way for row in found_rows}
     assert {bill.way for bill in read_bills(data / "delivered" / "energy.json")} >= {PLAIN, COMPACT}
-    text = "\n".join(tables.lines(rows))
+    text = "\n".join(tables.lines(found_rows))
     assert "bytes × 10, traces held back, by deadline" in text and "| CoML-05 |" in text and "resnet56-cifar10-compact" in text
-    drawn = figure.draw(rows, tmp_path)
+    drawn = figure.draw(found_rows, tmp_path)
     assert drawn is not None
     svg = drawn[1].read_text()
     assert "deadline (s)" in svg and "delivered accuracy (%)" in svg and COMPACT in svg and "best alone" in svg

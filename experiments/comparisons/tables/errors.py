@@ -41,8 +41,10 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _failure(failure: Failure) -> str:
-    low, high = failure.sizes
-    where = f"at {megabytes(low)}" if low == high else f"between {megabytes(low)} and {megabytes(high)}"
+    where = " and ".join(
+        f"from {megabytes(low)} on" if math.isinf(high) else f"from {megabytes(low)} to {megabytes(high)}"
+        for low, high in failure.sizes
+    )
     theirs = f"{failure.family.name}: {where}, "
     if failure.ours is None or math.isinf(failure.gap):
         return theirs + f"where nothing of ours is so small (theirs {spread(failure.theirs)})"
