@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accordion.training import MODERN, TrainingConfig
 from experiments.recipes import PAPER, ZOO
 from experiments.run import Run
 
-__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "SEPARATE", "Ablation", "by_name", "catalogue", "delivered"]
+__all__ = ["ABLATIONS", "DELIVERED", "ORDERS", "SCHEMES", "SEPARATE", "Ablation", "by_name", "catalogue", "delivered", "searched"]
 
 ORDERS = Path(__file__).parent / "orders"
 """Learned orders, as `accordion order` writes them."""
@@ -178,6 +179,12 @@ def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -
     # The policy is all that `uniform` changes, so it is an ablation too.
     against = "CoML-05" if scheme == "uniform" else None
     return Run("delivered", scheme, dataset, network, order, policy, recipe, seed, changes, settings, against=against, files=files)
+
+
+def searched(network: str, dataset: str) -> TrainingConfig:
+    """The training by which the order of `learned` is found: over all configurations, and thrown away (see the README)."""
+    recipe = MODERN.with_changes(objective="sandwich", distill=0.5, epochs=10)
+    return TrainingConfig(dataset, network, order="grid:1,1,0", heads="stage", policy="uniform", recipe=recipe)
 
 
 def _ablation(change: Ablation, seed: int) -> Run:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from accordion.data import Dataset, Split
 from accordion.elastic import ElasticNetwork, closed_form_macs
-from accordion.training import TrainingConfig, build_network
+from accordion.training import MODERN, TrainingConfig, build_network
 from accordion.training.objectives import configurations
 from accordion.training.recipes import picture_size
 
-__all__ = ["SHAPES", "TRAINING_PICTURES", "Work", "expected_work", "training_macs"]
+__all__ = ["SHAPES", "TRAINING_PICTURES", "Work", "expected_work", "norms_macs", "training_macs"]
 
 SHAPES = {"cifar10": (3, 32, 10), "cifar100": (3, 32, 100), "digits": (1, 8, 10)}
 """Channels, side and classes of each data set's pictures."""
@@ -77,6 +77,19 @@ def training_macs(config: TrainingConfig) -> float:
     return sum(work.macs(classes, size, channels, widths) * pictures for size in sizes)
 
 
+def norms_macs(config: TrainingConfig) -> float:
+    """Multiply-accumulates of measuring batch-norm statistics again after the training: forward passes of all configurations."""
+    recipe = config.recipe
+    if recipe.norms == "running":
+        return 0.0
+    network = _network(config.dataset, config.network, config.order, config.heads)
+    channels, side, classes = SHAPES[config.dataset]
+    passes, _ = _passes(network, tuple(range(len(network))))
+    work = Work(1.0, (float(passes[0]), float(passes[1]), float(passes[2])), 1.0)
+    pictures = min(recipe.norm_pictures, TRAINING_PICTURES[config.dataset])
+    return pictures * work.macs(classes, side, channels, (config.width, 2 * config.width, 4 * config.width))
+
+
 def _passes(network: ElasticNetwork, ks: tuple[int, ...]) -> tuple[NDArray[np.float64], int]:
     """How often blocks of each stage run in a step over `ks`, and how many blocks take part at all."""
     stages = network.order.stages
@@ -100,4 +113,5 @@ def _network(dataset: str, network: str, order: str, heads: str) -> ElasticNetwo
     channels, side, classes = SHAPES[dataset]
     nothing = Split(np.zeros((1, channels, side, side), np.uint8), np.zeros(1, np.int64))
     stand_in = Dataset(dataset, ("",) * classes, (0.0,) * channels, (1.0,) * channels, nothing, nothing)
-    return build_network(TrainingConfig(dataset, network, 1, order, heads=heads), stand_in)
+    one = MODERN.with_changes(objective="sampled")  # a grid refuses to run all that it has in one step
+    return build_network(TrainingConfig(dataset, network, 1, order, heads=heads, recipe=one), stand_in)

@@ -20,12 +20,12 @@ from experiments import catalogue
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
-from experiments.computation import TRAINING_PICTURES, training_macs
+from experiments.computation import TRAINING_PICTURES, norms_macs, training_macs
 from experiments.execute import alone, begun_in, metrics_of, set_aside
 from experiments.recipes import BRIEF
 from experiments.run import Run
 
-__all__ = ["Base", "listed_run", "plain", "plain_run", "shape_of", "trained"]
+__all__ = ["PASSES", "Base", "listed_run", "plain", "plain_run", "shape_of", "trained"]
 
 PASSES = 3
 """A backward pass computes about twice what the forward pass does (gradients of inputs and of weights)."""
@@ -50,8 +50,13 @@ class Base:
 
     def under(self, own: Training) -> Training:
         """`own` with this as what it began with."""
-        return Training(
-            own.epochs, own.macs, own.seconds, own.loss, self.run.name, self.training.total_macs, self.training.total_seconds
+        whole = self.training
+        return replace(
+            own,
+            base=self.run.name,
+            base_macs=whole.total_macs,
+            base_seconds=whole.total_seconds,
+            base_precision=whole.precision,
         )
 
 
@@ -111,9 +116,9 @@ def trained(context: Context, run: Run) -> Base:
     OutOfTimeError if the deadline comes first; BusyError if it comes while another process still is at it.
     """
     folder = context.runs / run.name
-    config = run.at(begun_in(folder)).config()
     left = context.seconds_left()
     with alone(folder, waits=math.inf if left is None else left):
+        config = run.at(begun_in(folder)).config()
         set_aside(folder, config)
         try:
             train(
@@ -136,8 +141,9 @@ def trained(context: Context, run: Run) -> Base:
     pictures = len(context.splits[0]) / TRAINING_PICTURES[config.dataset]
     training = Training(
         epochs=config.recipe.epochs,
-        macs=round(PASSES * training_macs(config) * pictures, 1),
+        macs=round((PASSES * training_macs(config) + norms_macs(config)) * pictures, 1),
         seconds=round(float(rows[-1]["seconds"]), 1),
         loss=tuple(round(float(row["loss"]), 4) for row in rows),
+        precision=config.precision,
     )
     return Base(run, folder, config, network.eval(), training)

@@ -49,9 +49,9 @@ class Comparison:
         """What its files are called."""
         return run_name(self.method, self.network, self.dataset, self.recipe, self.variant, self.seed)
 
-    def at(self, precision: str | None) -> Comparison:
-        """The same comparison, trained in another precision; None: in its own."""
-        return self if precision is None else replace(self, precision=precision)
+    def at(self, precision: str) -> Comparison:
+        """The same comparison, trained in another precision."""
+        return replace(self, precision=precision)
 
     @property
     def steps(self) -> Recipe:
@@ -74,6 +74,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("elastic", "BlockCoML-05"),
         *(("alone", shape) for shape in smaller),
         *(("pruned", share) for share in ("75", "50", "90")),
+        ("further", "a third"),
         ("elastic", "learned"),
         ("elastic", "balanced"),
         *(("distilled", shape) for shape in smaller),

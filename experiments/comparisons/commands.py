@@ -94,7 +94,7 @@ def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None)
     from experiments.comparisons.execute import execute, shortened
 
     _say(one.name)
-    one, dataset = one.at(arguments.precision), None
+    dataset = None
     if arguments.trial is not None:
         one, dataset = shortened(one)
     progress: Callable[[str], None] = lambda line: _say(f"  {line}")  # noqa: E731
@@ -106,6 +106,7 @@ def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None)
         deadline=deadline,
         progress=progress,
         dataset=dataset,
+        precision=arguments.precision,
     )
     if found is None:
         _say(f"{one.name}: the time is over; the same command goes on from here")

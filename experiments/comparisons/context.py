@@ -11,7 +11,7 @@ from typing import Any
 
 from accordion.data import Dataset, Split
 from accordion.errors import TrainingError
-from accordion.training import Recipe
+from accordion.training import Recipe, TrainingConfig
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.outcome import Row, Training
 
@@ -52,18 +52,21 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Made:
     """`notes` are what was chosen on the validation split and how, and whatever else a reader of the data file may ask. `steps` is
-    what its own training was by, where that is not the comparison's recipe."""
+    what its own training was by, where that is not the comparison's recipe; `trained` all settings, where the project's own loop
+    trained something else than the recipe alone says."""
 
     training: Training
     rows: tuple[Row, ...]
     notes: dict[str, Any] = field(default_factory=dict)
     steps: Recipe | None = None
+    trained: TrainingConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """`source` names the paper, `differs` what is not as there, `needs` what a device must be able to do, `reuses` what of a
-    download is of use when more is wanted."""
+    download is of use when more is wanted. `version` is raised when what it makes changes, and what an earlier one
+    made is to do again."""
 
     name: str
     title: str
@@ -72,3 +75,4 @@ class Method:
     needs: str
     reuses: str
     execute: Callable[[Context], Made]
+    version: int = 1

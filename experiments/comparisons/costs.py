@@ -30,7 +30,7 @@ def own_work(one: Comparison) -> float:
         return 1.0
     if one.method == "alone":
         return _forward(one, one.variant) / network
-    if one.method in ("pruned", "low-rank"):
+    if one.method in ("pruned", "low-rank", "further"):
         return again / whole * (int(one.variant) / 100 if one.method == "low-rank" else 1.0)
     if one.method == "distilled":
         return (3 * _forward(one, one.variant) + network) / (3 * network)

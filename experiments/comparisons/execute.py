@@ -15,11 +15,13 @@ from accordion.data import Dataset, Split, load
 from accordion.errors import UsageError
 from accordion.training.config import INITIALISATION
 from accordion.training.parallel import make_fabric
+from experiments.comparisons.bases import plain_run
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
+from experiments.comparisons.fit import begun_in as fit_begun_in
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.outcome import Result
-from experiments.execute import alone, commit_of_code, machine_of
+from experiments.execute import alone, begun_in, commit_of_code, machine_of
 
 __all__ = ["TRIAL_PICTURES", "execute", "shortened"]
 
@@ -35,8 +37,11 @@ def execute(
     deadline: float | None = None,
     progress: Callable[[str], None] = lambda line: None,
     dataset: Dataset | None = None,
+    precision: str | None = None,
 ) -> Result | None:
     """Takes `comparison` as far as `deadline` (of `time.monotonic`) allows; None if it was not enough, and the next call goes on.
+
+    It trains in `precision`; without one, in that in which it was begun, or the plain network, or else in what the list says.
 
     Checkpoints and files lie in `runs`/comparisons/NAME, the outcome in `data`/NAME.json. BusyError if another process is at it;
     TrainingError if a signal stopped it; UsageError if it needs what is not there.
@@ -46,6 +51,7 @@ def execute(
     recipe = comparison.steps
     context = Context(comparison, dataset or load(comparison.dataset), runs, accelerator, deadline, progress)
     with alone(context.folder):
+        context.comparison = comparison = comparison.at(precision or _begun_in(context) or comparison.precision)
         try:
             made = METHODS[comparison.method].execute(context)
         except OutOfTimeError:
@@ -53,8 +59,11 @@ def execute(
         device = str(make_fabric(accelerator, 1, comparison.precision).device)
         settings = asdict(comparison) | {"changes": dict(comparison.changes), "steps": recipe.to_json()}
         settings["initialisation"] = INITIALISATION
+        settings["version"] = METHODS[comparison.method].version
         if made.steps is not None:
             settings["own_steps"] = made.steps.to_json()
+        if made.trained is not None:
+            settings["trained"] = made.trained.to_json()
         settings = json.loads(json.dumps(settings))  # as whoever reads the file sees them
         result = Result(
             name=comparison.name,
@@ -76,6 +85,10 @@ def execute(
         )
         result.write(data)
     return result
+
+
+def _begun_in(context: Context) -> str | None:
+    return fit_begun_in(context.folder) or begun_in(context.runs / plain_run(context.comparison).name)
 
 
 def shortened(comparison: Comparison, pictures: int = TRIAL_PICTURES) -> tuple[Comparison, Dataset]:

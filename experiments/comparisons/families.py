@@ -104,7 +104,8 @@ def families(
     results: Iterable[Result], outcomes: Iterable[Outcome] = (), packages: Iterable[Evaluation] = ()
 ) -> dict[Group, list[Family]]:
     """By what can share a picture. Elastic networks that only the experiments' own list or the zoo has measured stand beside the
-    comparisons as float32 packages or as the packages that they are."""
+    comparisons as float32 packages or as the packages that they are, and further seeds of the plain network beside its first."""
+    outcomes = list(outcomes)
     rows: dict[tuple[Group, str, str], dict[int, list[Row]]] = {}
     for result in results:
         group = Group(result.dataset, result.network, result.recipe)
@@ -115,11 +116,29 @@ def families(
             known = rows.setdefault((group, ELASTIC, name), {})
             for seed, found in by_seed.items():
                 known.setdefault(seed, found)
+    for (group, method, _), by_seed in rows.items():
+        if method == PLAIN:
+            for seed, row in _other_seeds(group, by_seed, outcomes).items():
+                by_seed.setdefault(seed, [row])
     made: dict[Group, list[Family]] = {}
     for (group, method, name), by_seed in rows.items():
         ordered = {seed: tuple(sorted(by_seed[seed], key=lambda row: (row.bytes, row.macs))) for seed in sorted(by_seed)}
         made.setdefault(group, []).append(Family(group, method, name, ordered))
     return {group: sorted(made[group], key=_place) for group in sorted(made)}
+
+
+def _other_seeds(group: Group, by_seed: Mapping[int, Sequence[Row]], outcomes: Iterable[Outcome]) -> dict[int, Row]:
+    """The plain network's seeds that only the experiments' own list has: their errors, in files as large as the first seed's, since
+    as many weights compress as well."""
+    (like, *_) = by_seed[min(by_seed)]
+    found = {}
+    for one in outcomes:
+        config = one.config
+        if one.scheme == "ResNet" and Group(config.dataset, config.network, config.recipe.name) == group:
+            complete = one.configurations[-1]
+            files = tuple(replace(file, sha256=f"{one.name}/{file.name}") for file in like.files)
+            found[config.seed] = replace(like, files=files, test=complete.test, validation=complete.validation)
+    return found
 
 
 def of_outcomes(outcomes: Iterable[Outcome]) -> dict[tuple[Group, str], dict[int, list[Row]]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ __all__ = [
     "ship_bytes",
     "ship_one",
     "ship_pieces",
+    "without_unused",
 ]
 
 Array = NDArray[Any]
@@ -142,6 +144,14 @@ def ship(graphs: Sequence[Graph], folder: Path) -> list[Shipped]:
         graph = _write(folder, part.graph_path, part.graph)
         shipped.append(Shipped((graph, *tensors), (folder / part.graph_path,)))
     return shipped
+
+
+def without_unused(shipped: Shipped) -> Shipped:
+    """The last form for a device that never had the others: without the tensors that its graph does not read."""
+    model = onnx.load(shipped.graph, load_external_data=False)
+    read = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    graph, *tensors = shipped.files
+    return Shipped((graph, *(file for file in tensors if file.name.removesuffix(".zst") in read)), shipped.graphs)
 
 
 def ship_one(graphs: Sequence[Graph], folder: Path) -> Shipped:

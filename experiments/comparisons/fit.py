@@ -29,7 +29,7 @@ from accordion.training.signals import duration, on_signals
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
 
-__all__ = ["CHECKPOINT", "Moment", "Task", "at_full_size", "fit", "further"]
+__all__ = ["CHECKPOINT", "Moment", "Task", "at_full_size", "begun_in", "fit", "further"]
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
@@ -95,6 +95,13 @@ def at_full_size(recipe: Recipe) -> Recipe:
     )
 
 
+def begun_in(folder: Path, part: str = "fit") -> str | None:
+    """The precision of the training that was begun in a comparison's folder; None if there is none. FormatError for what is no
+    checkpoint."""
+    path = folder / part / CHECKPOINT
+    return str(_read(path)["precision"]) if path.exists() else None
+
+
 def fit(task: Task, recipe: Recipe, context: Context, *, part: str = "fit") -> Training:
     """Trains `task.module` in place, or goes on with what was begun in the context's folder under the name `part`.
 
@@ -136,7 +143,8 @@ class _Fitting:
         while self.epoch < self.recipe.epochs:
             self._one_epoch()
         self.task.module.eval().to("cpu")
-        return Training(self.recipe.epochs, round(self.macs, 1), round(self.seconds, 1), tuple(self.losses))
+        precision = self.context.comparison.precision
+        return Training(self.recipe.epochs, round(self.macs, 1), round(self.seconds, 1), tuple(self.losses), precision=precision)
 
     def _one_epoch(self) -> None:
         began = saved = time.monotonic()
@@ -212,8 +220,7 @@ class _Fitting:
             "position": [self.epoch, self.step],
             "sums": [self.loss_sum, self.seconds, self.macs, *self.counted],
             "losses": self.losses,
-            "recipe": repr(self.recipe),
-            "begins": self.begins,
+            **self._begun(),
         }
         partial = self.path.with_suffix(".part")
         try:
@@ -230,21 +237,33 @@ class _Fitting:
     def _restore(self) -> None:
         if not self.path.exists():
             return
+        state = _read(self.path)
+        for what, asked in self._begun().items():
+            if state[what] != asked:
+                other = {"recipe": "by another recipe", "weights": "that began with other weights"}
+                raise UsageError(f"{self.path.parent} holds a training {other.get(what, f'in {state[what]}')}: remove it")
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state["recipe"] != repr(self.recipe):
-                raise UsageError(f"{self.path.parent} holds a training by another recipe: remove it, or name another folder")
-            if state["begins"] != self.begins:
-                raise UsageError(f"{self.path.parent} holds a training that began with other weights: remove it")
             self.task.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.epoch, self.step = (int(value) for value in state["position"])
             self.loss_sum, self.seconds, self.macs, *self.counted = (float(value) for value in state["sums"])
             self.losses = [float(value) for value in state["losses"]]
-        except UsageError:
-            raise
-        except Exception as error:  # torch.load raises whatever damaged bytes provoke
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise FormatError(f"{self.path} can't be read: {error}") from error
+
+    def _begun(self) -> dict[str, str]:
+        """What must be the same to go on."""
+        return {"recipe": repr(self.recipe), "weights": self.begins, "precision": self.context.comparison.precision}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not all(isinstance(state[what], str) for what in ("recipe", "weights", "precision")):
+            raise ValueError("it does not say how it began")
+    except Exception as error:  # torch.load raises whatever damaged bytes provoke
+        raise FormatError(f"{path} can't be read: {error}") from error
+    return state
 
 
 def _digest(modules: Sequence[nn.Module]) -> str:
@@ -264,7 +283,7 @@ def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
             {"params": [parameter for name, parameter in named if name.startswith(beginning)], "most": rate}
             for beginning, rate in task.adam
         ]
-        return torch.optim.Adam(rates)
+        return torch.optim.Adam([group for group in rates if group["params"]])
     decayed = [parameter for _, parameter in named if parameter.ndim > 1 or recipe.decay_norms]
     others = [parameter for _, parameter in named if not (parameter.ndim > 1 or recipe.decay_norms)]
     most = recipe.learning_rate

@@ -10,8 +10,10 @@ from typing import Any
 from accordion.training.config import INITIALISATION
 from accordion.units import format_seconds
 from experiments import catalogue as runs_list
+from experiments.comparisons.bases import listed_run
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.costs import estimates
+from experiments.comparisons.methods import METHODS
 from experiments.comparisons.outcome import Result
 from experiments.state import AGAIN, DONE, NEEDS, OTHER, PARTLY, TO_DO, State
 from experiments.timing import StepTimes
@@ -24,8 +26,9 @@ def state_of(one: Comparison, results: Mapping[str, Result], runs: Path | None =
     if result := results.get(one.name):
         if result.settings.get("initialisation") != INITIALISATION:
             return State(AGAIN, "its network began as in an earlier version", 0)
-        asked = json.loads(json.dumps(one.steps.to_json()))
-        if result.settings.get("steps") != asked:
+        if result.settings.get("version") != METHODS[one.method].version:
+            return State(AGAIN, "the method makes more or other files now", 0)
+        if _settings(result.settings) != json.loads(json.dumps(_asked(one))):
             return State(OTHER, "its data file was made with other settings", result.training.epochs)
         return State(DONE, "", result.training.epochs)
     lacks = []
@@ -36,6 +39,19 @@ def state_of(one: Comparison, results: Mapping[str, Result], runs: Path | None =
     if runs is not None and (runs / "comparisons" / one.name).is_dir():
         return State(PARTLY, "begun", 0)
     return State(TO_DO, "", 0)
+
+
+def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that must be as the list has them; precision is where something was done, not what."""
+    trained = found.get("trained")
+    return {"steps": found.get("steps"), "trained": None if trained is None else {**trained, "precision": ""}}
+
+
+def _asked(one: Comparison) -> dict[str, Any]:
+    if one.method != "elastic":
+        return _settings({"steps": one.steps.to_json()})
+    run = listed_run(one, one.variant)
+    return _settings({"steps": one.steps.to_json(), "trained": None if run.missing() else run.config().to_json()})
 
 
 def listing(
@@ -60,7 +76,7 @@ def listing(
                 "estimated_s": None if expected is None else round(expected, 1),
             }
         )
-        cost = f"took {format_seconds(seconds)}" if seconds is not None else ""
+        cost = "" if seconds is None else f"took {format_seconds(seconds)}" if seconds else "no training"
         if expected is not None:
             cost = f"about {format_seconds(expected)}" if expected else "no training"
         lines.append(f"{number:3d}  {one.name:{width}}  {state.kind:8}  {cost:14}  {state.detail}".rstrip())

@@ -92,7 +92,9 @@ class Row:
 class Training:
     """What a method's own training cost, and that of the network it begins with.
 
-    Computation is in multiply-accumulates, forward and backward. `base` is the name of the other training, if there is one.
+    Computation is in multiply-accumulates, forward and backward. `base` is the name of the other training, if there is one;
+    `precision` and `base_precision` are Lightning Fabric's (empty where nothing was trained). `search_macs` is what was trained to
+    find the order of blocks, and thrown away.
     """
 
     epochs: int
@@ -102,11 +104,14 @@ class Training:
     base: str | None = None
     base_macs: float = 0.0
     base_seconds: float = 0.0
+    precision: str = ""
+    base_precision: str = ""
+    search_macs: float = 0.0
 
     @property
     def total_macs(self) -> float:
         """From nothing to the method's network."""
-        return self.macs + self.base_macs
+        return self.macs + self.base_macs + self.search_macs
 
     @property
     def total_seconds(self) -> float:
@@ -123,6 +128,9 @@ class Training:
             "base": self.base,
             "base_macs": self.base_macs,
             "base_seconds": self.base_seconds,
+            "precision": self.precision,
+            "base_precision": self.base_precision,
+            "search_macs": self.search_macs,
         }
 
     @classmethod
@@ -136,6 +144,9 @@ class Training:
             None if data["base"] is None else str(data["base"]),
             float(data["base_macs"]),
             float(data["base_seconds"]),
+            str(data["precision"]),
+            str(data["base_precision"]),
+            float(data["search_macs"]),
         )
 
 

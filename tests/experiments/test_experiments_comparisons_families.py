@@ -266,6 +266,19 @@ def test_the_lists_own_outcomes_and_packages_stand_beside(make: Callable[..., Ou
     assert families([], [replace(brief, scheme="other")]) == {}
 
 
+def test_other_seeds_of_the_plain_network_count_too(make: Callable[..., Outcome], results: list[Result]) -> None:
+    seeds = []
+    for seed, wrong in ((0, 1), (1, 80)):  # the first seed has been measured from its files, so that stands
+        one = make("ResNet", seed, (900, 900, 900, wrong), policy="full")
+        seeds.append(replace(one, config=replace(one.config, recipe=one.config.recipe.with_changes(name="brief"))))
+    found = families(results, seeds)[GROUP]
+    (plain,) = [family for family in found if family.name == "plain"]
+    assert {seed: (rows[0].bytes, rows[0].test.wrong) for seed, rows in plain.rows.items()} == {0: (100_000, 100), 1: (100_000, 80)}
+    assert float32_bytes(found) == 100_000
+    assert levels(found) == pytest.approx([0.09 + above for above in ABOVE])
+    assert not set(plain.rows[0][0].files) & set(plain.rows[1][0].files)
+
+
 def test_the_document_is_what_the_data_files_give() -> None:
     assert document.current() == read(document.COMPARISONS), "run python -m experiments tables"
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from accordion.data import Split, load
 from accordion.errors import FormatError, TrainingError, UsageError
 from experiments.comparisons.context import Context, OutOfTimeError
-from experiments.comparisons.fit import CHECKPOINT, Moment, Task, at_full_size, fit, further
+from experiments.comparisons.fit import CHECKPOINT, Moment, Task, at_full_size, begun_in, fit, further
 from experiments.recipes import BRIEF, SHORT
 
 
@@ -68,7 +68,12 @@ def test_what_can_not_be_gone_on_with_is_said(context: Context) -> None:
         fit(task, steps, context)  # this one has been trained
     with pytest.raises(UsageError, match="began with other weights"):
         fit(replace(linear()[1], beside=(nn.Linear(1, 1),)), steps, context)
+    with pytest.raises(UsageError, match="holds a training in 32-true"):
+        fit(linear()[1], steps, replace(context, comparison=context.comparison.at("bf16-mixed")))
+    assert begun_in(context.folder) == "32-true" and begun_in(context.runs) is None
     (context.folder / "fit" / CHECKPOINT).write_bytes(b"nothing")
+    with pytest.raises(FormatError, match="can't be read"):
+        begun_in(context.folder)
     with pytest.raises(FormatError, match="can't be read"):
         fit(task, steps, context)
     with pytest.raises(UsageError, match="averages weights"):

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparing import comparison, done
@@ -13,9 +14,11 @@ from experiments import commands
 from experiments.comparisons import catalogue as listed
 from experiments.comparisons.catalogue import Comparison, catalogue, variants
 from experiments.comparisons.costs import estimates, own_work
+from experiments.comparisons.execute import execute
 from experiments.comparisons.listing import state_of
 from experiments.comparisons.methods import METHODS
-from experiments.state import DONE, NEEDS, OTHER, TO_DO
+from experiments.comparisons.outcome import FOLDER, read_result
+from experiments.state import AGAIN, DONE, NEEDS, OTHER, TO_DO
 from experiments.timing import StepTimes
 
 
@@ -68,8 +71,40 @@ def test_states(tmp_path: Path) -> None:
     assert state_of(one, {one.name: result}).kind == DONE
     assert state_of(one, {}, tmp_path / "runs").kind == "partly"
     assert state_of(comparison("plain", "float32", changes={"epochs": 5}), {one.name: result}).kind == OTHER
+    older = replace(result, settings={**result.settings, "version": 0})
+    assert (state := state_of(one, {one.name: older})).kind == AGAIN and state.open
     lacking = state_of(Comparison("elastic", "learned", "resnet32", "cifar10", "brief", 0), {})
     assert lacking.kind == NEEDS and "resnet32-cifar10.json" in lacking.detail
+
+
+def test_an_elastic_networks_own_settings_must_be_the_lists(tmp_path: Path) -> None:
+    one = comparison("elastic", "CoML-05")
+    result = done("elastic", "CoML-05", tmp_path)
+    assert state_of(one, {one.name: result}).kind == DONE
+    assert state_of(one.at("bf16-mixed"), {one.name: result}).kind == DONE  # where it was done, not what
+    trained = {**result.settings["trained"], "policy": "CoML-03"}
+    other = replace(result, settings={**result.settings, "trained": trained})
+    assert state_of(one, {one.name: other}).kind == OTHER
+
+
+def test_a_comparison_goes_on_in_the_precision_in_which_something_of_it_was_begun(tmp_path: Path) -> None:
+    one = comparison("low-rank", "50")
+    where: dict[str, Any] = {"runs": tmp_path / "runs", "data": tmp_path / "data", "accelerator": "cpu"}
+    assert execute(one, **where) is not None
+    again = execute(comparison("further", "a third").at("bf16-mixed"), **where)
+    assert again is not None
+    assert (again.training.precision, again.training.base_precision, again.settings["precision"]) == ("32-true",) * 3
+    asked = execute(comparison("distilled", "resnet8"), precision="bf16-mixed", **where)
+    assert asked is not None
+    assert (asked.training.precision, asked.training.base_precision) == ("bf16-mixed", "32-true")
+
+
+def test_what_finds_a_learned_order_counts(tmp_path: Path) -> None:
+    learned = read_result(FOLDER / "elastic-resnet20-cifar10-brief-learned-s0.json").training
+    plain = read_result(FOLDER / "plain-resnet20-cifar10-brief-float32-s0.json").training
+    # Ten epochs over a grid of 36 configurations: four fifths of what the plain network's training computes.
+    assert learned.search_macs / plain.macs == pytest.approx(0.79, abs=0.02)
+    assert learned.total_macs == learned.macs + learned.search_macs
 
 
 def test_next_does_what_is_open_and_says_so(

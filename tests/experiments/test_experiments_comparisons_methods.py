@@ -19,8 +19,9 @@ from experiments.comparisons.bases import shape_of
 from experiments.comparisons.context import Context
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.methods.bit_planes import PLANES, in_planes
+from experiments.comparisons.methods.common import ROUNDING
 from experiments.comparisons.methods.distilled import SOFT, TEMPERATURE, distillation
-from experiments.comparisons.methods.exits import Exits, leave, places
+from experiments.comparisons.methods.exits import LEAVE, Exits, leave, places, thresholds
 from experiments.comparisons.methods.low_rank import decomposed, rank_for
 from experiments.comparisons.methods.pruned import SparseFloat, cut
 from experiments.comparisons.methods.skipping import gated, reward
@@ -101,7 +102,8 @@ def test_planes_are_the_bits_of_one_code() -> None:
 def test_smaller_networks_alone(folder: Path) -> None:
     result = done("alone", "resnet8/2", folder)
     check_files(result, folder)
-    assert labels(result.rows) == ["resnet8/2, float32", "resnet8/2, int8"]
+    assert labels(result.rows) == ["resnet8/2, float32", "resnet8/2, int8", "resnet8/2, int4"]
+    assert result.rows[2].bytes < result.rows[1].bytes and result.notes[ROUNDING] in ("nearest", "compensated")
     assert result.rows[0].parameters < done("plain", "float32", folder).rows[0].parameters
     assert shape_of("resnet20/2", 16) == ("resnet20", 8) and shape_of("resnet20", 16) == ("resnet20", 16)
     with pytest.raises(UsageError, match="is no network"):
@@ -111,7 +113,8 @@ def test_smaller_networks_alone(folder: Path) -> None:
 def test_pruned_weights_do_not_travel(folder: Path) -> None:
     result = done("pruned", "75", folder)
     check_files(result, folder)
-    sparse, small = result.rows
+    sparse, small, smallest = result.rows
+    assert smallest.bytes < small.bytes and labels(result.rows[2:]) == ["75 % pruned, int4"]
     (plain,) = done("plain", "float32", folder).rows
     convolutions = sum(2 * 9 * w * w for w in (4, 8, 16))
     assert sparse.parameters == plain.parameters - round(0.75 * convolutions)
@@ -140,6 +143,15 @@ def test_sparse_floats_lose_nothing() -> None:
     found = SparseFloat().encode(weight)
     assert found.parts["codes"].array.size == np.count_nonzero(weight)
     assert found.parts["present"].nbytes == 3 * 6  # 45 places a row, eight a byte
+
+
+def test_the_control_is_the_plain_network_trained_as_long_as_the_others(folder: Path) -> None:
+    result, pruned = done("further", "a third", folder), done("pruned", "75", folder)
+    check_files(result, folder)
+    (plain,) = done("plain", "float32", folder).rows
+    assert (result.rows[0].parameters, result.rows[0].macs) == (plain.parameters, plain.macs)
+    assert labels(result.rows) == ["resnet8, float32", "resnet8, int8", "resnet8, int4"]
+    assert result.settings["own_steps"] == pruned.settings["own_steps"] and result.training.epochs == pruned.training.epochs
 
 
 def test_low_rank_is_less_computation(folder: Path) -> None:
@@ -189,6 +201,7 @@ def test_exits(folder: Path) -> None:
     small = [row for row in result.rows if row.family != first.family]
     assert len(small) == 3 + len(thresholds) and small[2].bytes < last.bytes / 2
     assert {row.bytes for row in thresholds} == {last.bytes}
+    assert len(thresholds) == len(LEAVE)
     macs = [row.macs for row in thresholds]
     # Who asks each exit computes their heads: of 4 channels on 8 × 8 pictures and of 8 on 4 × 4. Who leaves at a fixed one does not.
     heads = [9 * w * w * s * s + 10 * w for w, s in ((4, 8), (8, 4))]
@@ -197,6 +210,12 @@ def test_exits(folder: Path) -> None:
     # One branch after a block of 4 channels and one after 8: convolution, norm, linear layer.
     assert result.notes["extra parameters"] == sum(9 * w * w + 2 * w + 10 * w + 10 for w in (4, 8))
     assert result.training.base is None
+
+
+def test_thresholds_let_so_many_leave_at_the_first_exit() -> None:
+    logits = np.random.default_rng(0).normal(size=(2000, 10)) * 3
+    shares = [float((leave([logits, logits], threshold).exits == 0).mean()) for threshold in thresholds(logits)]
+    assert shares == pytest.approx(LEAVE, abs=1e-3)
 
 
 def test_pictures_leave_where_the_answer_is_sure() -> None:
@@ -227,8 +246,10 @@ def test_student_first(folder: Path) -> None:
     (plain,) = done("plain", "float32", folder).rows
     assert floats[-1].test == plain.test  # the whole teacher
     assert result.notes["where replacement begins, chosen on the validation split"] in WAYS
-    # The teacher is received on top of the student.
-    assert floats[-1].bytes > plain.bytes
+    # The teacher is received on top of the student, unless a device wants it at once; then what joins the two does not travel.
+    at_once = result.rows[4]
+    assert at_once.label == "the teacher at once" and at_once.test == plain.test
+    assert floats[-1].bytes > at_once.bytes > plain.bytes and at_once.missing(floats[-1]) == 0
 
 
 def test_mixed_networks_have_what_they_need_between_parts() -> None:
@@ -241,6 +262,9 @@ def test_mixed_networks_have_what_they_need_between_parts() -> None:
         assert torch.allclose(outputs[(True,) * 3], teacher.eval()(x))
         assert torch.allclose(outputs[(False,) * 3], network.student(x))
     assert len(MIXED) == 6 and len(network.steps((True, False, True))) == 5
+    # Networks of equal width have nothing in between.
+    same = StudentFirst(CifarResNet(8, 10, widths=(8, 16, 32)), teacher)
+    assert {name.partition(".")[0] for name in same.state_dict()} == {"student"}
     # The teacher is no part of what learns.
     assert {name.partition(".")[0] for name in network.state_dict()} == {"student", "to_student", "to_teacher"}
 
@@ -270,6 +294,9 @@ def test_gates_and_rewards() -> None:
 
 def test_ours_is_counted_by_layers(folder: Path) -> None:
     result = done("elastic", "CoML-05", folder)
+    trained = result.settings["trained"]
+    assert (trained["order"], trained["policy"], trained["precision"]) == ("right-to-left", "CoML-05", "32-true")
+    assert result.training.precision == "32-true" and result.training.search_macs == 0
     families = {row.family for row in result.rows}
     assert families == {"Accordion, right-to-left, float32", "Accordion, right-to-left, compact"}
     for family in families:

@@ -112,10 +112,11 @@ def _graphs(made: Folded) -> list[Graph]:
 METHOD = Method(
     "bit-planes",
     "bit planes of a plain network",
-    "Lee, Yun, Kim, Choi: Progressive Transmission and Inference of Deep Learning Models, 2021 (ICMLA; its library is "
-    "ProgressiveNet)",
+    "Lee, Yun, Kim, Choi: Progressive Transmission and Inference of Deep Learning Models, 2021 (ICMLA, arXiv "
+    "2110.00916; its library is ProgressiveNet)",
     "planes are rebuilt inside ONNX graphs and not in TensorFlow.js; bits that are missing count as half of what they can be; "
-    "biases travel as float32",
+    "biases travel as float32; norms are folded into the weights beforehand, which widens the range that one scale for each tensor "
+    "has to cover",
     NEEDS,
     "all planes",
     execute,

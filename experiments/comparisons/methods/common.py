@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from accordion.elastic import CifarResNet
+from accordion.packaging.calibrate import calibration_pictures, hessians
 from accordion.profiling import count_macs, count_parameters
 from accordion.training import TrainingConfig, build_network
 from experiments.comparisons.context import Context
-from experiments.comparisons.files import FLOAT32, Piece, Shipped, count, encoded, folded, run, ship_one
+from experiments.comparisons.files import FLOAT32, Folded, Piece, Shipped, count, encoded, folded, run, ship_one
 from experiments.comparisons.outcome import Row
 
-__all__ = ["channels", "encodings_of", "example", "fresh", "measured", "share_of"]
+__all__ = ["ROUNDING", "channels", "encodings_of", "example", "forms_of", "fresh", "int4_of", "measured", "share_of"]
+
+ROUNDING = "rounding of int4, chosen on the validation split"
 
 
 def example(context: Context) -> Tensor:
@@ -65,6 +68,37 @@ def encodings_of(
         )
         for codec in codecs
     ]
+
+
+def int4_of(
+    context: Context, made: Folded, *, family: str, label: str, codec: str = "int4", parameters: int, macs: float, needs: str = ""
+) -> tuple[str, Row]:
+    """A row for weights of four bits, rounded to nearest or compensated as in GPTQ, whichever gets more validation pictures right;
+    and which that was."""
+    known = {"nearest": {}, "compensated": hessians(made.graphs[0], calibration_pictures(context.splits[0]))}
+    rows = {
+        rounding: measured(
+            context,
+            ship_one(encoded(made, codec, hessians=moments), folder_of(context, f"{label}-{codec}-{rounding}")),
+            family=family,
+            label=f"{label}, int4",
+            parameters=parameters,
+            macs=macs,
+            needs=needs,
+        )
+        for rounding, moments in known.items()
+    }
+    best = min(rows, key=lambda rounding: rows[rounding].validation.wrong)
+    return best, rows[best]
+
+
+def forms_of(context: Context, module: nn.Module, *, family: str, label: str) -> tuple[list[Row], dict[str, str]]:
+    """Rows for one network in float32, int8 and int4, and what was chosen on the way."""
+    rows = encodings_of(context, module, family=family, label=label)
+    made = folded([Piece(module, example(context))])
+    facts = {"parameters": rows[0].parameters, "macs": rows[0].macs}
+    rounding, small = int4_of(context, made, family=family, label=label, **facts)  # type: ignore[arg-type]
+    return [*rows, small], {ROUNDING: rounding}
 
 
 def folder_of(context: Context, label: str) -> Path:

@@ -10,7 +10,7 @@ from accordion.elastic import CifarResNet
 from experiments.comparisons.bases import plain, plain_run
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.fit import Moment, Task, fit
-from experiments.comparisons.methods.common import encodings_of, fresh
+from experiments.comparisons.methods.common import forms_of, fresh
 
 __all__ = ["METHOD", "distillation"]
 
@@ -40,16 +40,17 @@ def execute(context: Context) -> Made:
         return distillation(student(x), answer, y)
 
     own = fit(Task(student, loss, beside=(teacher,)), context.comparison.steps, context)
-    rows = encodings_of(context, student, family="distilled students", label=shape)
-    return Made(base.under(own), tuple(rows))
+    rows, chosen = forms_of(context, student, family="distilled students", label=shape)
+    return Made(base.under(own), tuple(rows), chosen)
 
 
 METHOD = Method(
     "distilled",
     "distilled students of three sizes",
-    "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015",
+    "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv 1503.02531)",
     f"temperature {TEMPERATURE:g} and {SOFT:.0%} of the loss from the teacher, not tuned; the teacher sees every picture at full "
-    "size, the student at the size that the recipe trains on",
+    "size, the student at the size that the recipe trains on; the teacher was trained with the recipe's label smoothing, which is "
+    "known to make poorer teachers, and the labels' part of the student's loss has none",
     "",
     "nothing",
     execute,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from accordion.artifact.layout import Layout
@@ -10,16 +12,20 @@ from accordion.artifact.manifest import FILEPATH, Descriptor
 from accordion.packaging import package
 from accordion.packaging.check import lay_out_prefixes
 from accordion.profiling import profile
-from experiments.comparisons.bases import Base, listed_run, trained
+from accordion.training import RunDirectory
+from experiments.catalogue import searched
+from experiments.comparisons.bases import PASSES, Base, listed_run, trained
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import Shipped
 from experiments.comparisons.methods.common import measured
 from experiments.comparisons.outcome import File, Row
+from experiments.computation import training_macs
 from experiments.tables.markdown import blocks
 
 __all__ = ["METHOD", "ORDERS"]
 
-ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", "learned": "learned order", "balanced": "even order, balanced"}
+LEARNED = "learned"
+ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", LEARNED: "learned order", "balanced": "even order, balanced"}
 FORMS = {"float32": "float32", "compact": "auto"}
 """What a form is called, and the codec that makes it."""
 
@@ -27,15 +33,25 @@ FORMS = {"float32": "float32", "compact": "auto"}
 def execute(context: Context) -> Made:
     base = trained(context, listed_run(context.comparison, context.comparison.variant))
     run = base.folder / "run"
-    if not (run / "ladder.json").exists():
+    if not _made_after(run / "ladder.json", run):
         profile(run, split="test", device_latency=False, progress=context.progress)
     rows: list[Row] = []
     for form, codec in FORMS.items():
         path = base.folder / ("package" if form == "float32" else form)
-        if not path.exists():
+        if not _made_after(path, run):
+            shutil.rmtree(path, ignore_errors=True)
             package(run, path, name=base.run.name, codec=codec, progress=context.progress)
         rows += _rows(context, base, path, f"Accordion, {ORDERS[context.comparison.variant]}, {form}")
-    return Made(base.training, tuple(rows))
+    training = base.training
+    if context.comparison.variant == LEARNED:
+        search = searched(context.comparison.network, context.comparison.dataset)
+        training = replace(training, search_macs=round(PASSES * training_macs(search), 1))
+    return Made(training, tuple(rows), trained=base.config)
+
+
+def _made_after(path: Path, run: Path) -> bool:
+    """Whether `path` is there and was made of the weights that are in `run` now."""
+    return path.exists() and path.stat().st_mtime >= RunDirectory(run).weights_path.stat().st_mtime
 
 
 def _rows(context: Context, base: Base, path: Path, family: str) -> list[Row]:
@@ -72,7 +88,11 @@ METHOD = Method(
     "Accordion",
     "Ayed, De Domenico, Garcia-Rodriguez, Lopez-Perez: Accordion: A Communication-Aware Machine Learning Framework for Next "
     "Generation Networks",
-    "the compact form is `--codec auto`; all layers count, ladder and graphs included",
+    "the compact form is `--codec auto`; all layers count, ladder and graphs included. `CoML-05` and `BlockCoML-05` are trained as "
+    "in the paper, one configuration a step. `learned` and `balanced` are ours: each step trains the complete network, the "
+    "smallest and one more, which learn from the complete one's answers (distillation inside one network); `learned` has a head "
+    "for each stage and an order that was searched; in `balanced` small configurations count less, and each has batch-norm "
+    "statistics of its own",
     NEEDS,
     "everything",
     execute,

@@ -11,7 +11,7 @@ from accordion.elastic import CifarResNet
 from experiments.comparisons.bases import plain
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.fit import Moment, Task, fit, further
-from experiments.comparisons.methods.common import encodings_of, share_of
+from experiments.comparisons.methods.common import forms_of, share_of
 
 __all__ = ["METHOD", "decompose", "decomposed", "rank_for"]
 
@@ -62,17 +62,19 @@ def execute(context: Context) -> Made:
 
     own = fit(Task(module, loss), steps, context)
     label = f"{context.comparison.variant} % of the weights of blocks"
-    rows = encodings_of(context, module, family="low rank", label=label)
-    return Made(base.under(own), tuple(rows), {"ranks": sorted(set(ranks.values()))}, steps)
+    rows, chosen = forms_of(context, module, family="low rank", label=label)
+    return Made(base.under(own), tuple(rows), {"ranks": sorted(set(ranks.values())), **chosen}, steps)
 
 
 METHOD = Method(
     "low-rank",
     "low-rank convolutions, with further training",
-    "Tai, Xiao, Zhang, Wang, E: Convolutional Neural Networks with Low-Rank Regularization, 2015 (ICLR 2016): the separable form "
-    "of Jaderberg, Vedaldi, Zisserman: Speeding up Convolutional Neural Networks with Low Rank Expansions, 2014, in closed form",
+    "Tai, Xiao, Zhang, Wang, E: Convolutional Neural Networks with Low-Rank Regularization, 2015 (ICLR 2016, arXiv "
+    "1511.06067): the separable form of Jaderberg, Vedaldi, Zisserman: Speeding up Convolutional Neural Networks with Low Rank "
+    "Expansions, 2014 (arXiv 1405.3866), in closed form",
     "the same share of the weights in every block instead of ranks by layer; no batch norm between the two parts",
     "",
     "nothing",
     execute,
+    version=2,  # int4 too
 )

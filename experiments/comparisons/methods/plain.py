@@ -19,7 +19,7 @@ def execute(context: Context) -> Made:
 METHOD = Method(
     "plain",
     "plain network, float32",
-    "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015 (CVPR 2016)",
+    "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015 (CVPR 2016, arXiv 1512.03385)",
     "stages are joined by average pooling and zero-padded channels, as in Ayed et al.",
     "",
     "there is nothing more",

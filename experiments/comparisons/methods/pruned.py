@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ from experiments.comparisons.bases import plain
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import FLOAT32, Piece, encoded, folded, ship_one
 from experiments.comparisons.fit import Moment, Task, fit, further
-from experiments.comparisons.methods.common import example, folder_of, measured, share_of
+from experiments.comparisons.methods.common import ROUNDING, example, folder_of, int4_of, measured, share_of
+from experiments.comparisons.outcome import Row
 
 __all__ = ["METHOD", "SparseFloat", "convolutions", "cut"]
 
+FAMILY = "pruned"
 NEEDS = "sparse kernels, to be faster too"
 RAMP, EVERY = 2 / 3, 20
 """The share of the training over which pruning grows, and the steps between two looks at what is smallest."""
@@ -89,24 +92,27 @@ def execute(context: Context) -> Made:
     cut(parts, share)
     for part in parts:
         prune.remove(part, "weight")  # type: ignore[no-untyped-call]
-    rows = []
+    rows: list[Row] = []
     made = folded([Piece(module, example(context))])
     left = count_parameters(module) - sum(int((part.weight == 0).sum()) for part in parts)
+    name = f"{context.comparison.variant} % pruned"
+    facts: dict[str, Any] = {"parameters": left, "macs": count_macs(module, example(context)[:1]), "needs": NEEDS}
     for codec, blocks in ((FLOAT32, Precision("sparse float32", (SparseFloat(),))), ("sparse8", None)):
-        label = f"{context.comparison.variant} % pruned, {'float32' if blocks else 'int8'}"
+        label = f"{name}, {'float32' if blocks else 'int8'}"
         shipped = ship_one(encoded(made, codec, blocks=blocks), folder_of(context, label))
-        macs = count_macs(module, example(context)[:1])
-        rows.append(measured(context, shipped, family="pruned", label=label, parameters=left, macs=macs, needs=NEEDS))
-    return Made(base.under(own), tuple(rows), steps=steps)
+        rows.append(measured(context, shipped, family=FAMILY, label=label, **facts))
+    rounding, small = int4_of(context, made, family=FAMILY, label=name, codec="sparse4", **facts)
+    return Made(base.under(own), (*rows, small), {ROUNDING: rounding}, steps)
 
 
 METHOD = Method(
     "pruned",
     "pruned by magnitude, with further training",
-    "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015; the gradual "
-    "schedule: Zhu, Gupta: To prune, or not to prune, 2017",
+    "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015 (arXiv "
+    "1506.02626); the gradual schedule: Zhu, Gupta: To prune, or not to prune, 2017 (arXiv 1710.01878)",
     "the smallest weights of all blocks together; multiply-accumulates are those of dense kernels, as ONNX Runtime has no others",
     NEEDS,
     "nothing",
     execute,
+    version=2,  # int4 too
 )

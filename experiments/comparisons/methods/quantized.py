@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from accordion.packaging.calibrate import calibration_pictures, hessians
+from accordion.packaging.calibrate import calibration_pictures
 from accordion.packaging.graph import Graph
 from accordion.profiling import count_macs, count_parameters
 from experiments.comparisons.bases import plain
 from experiments.comparisons.context import Context, Made, Method
-from experiments.comparisons.files import Folded, Piece, encoded, folded, ship_bytes, ship_one
-from experiments.comparisons.methods.common import encodings_of, example, folder_of, measured
-from experiments.comparisons.outcome import Row, Training
+from experiments.comparisons.files import Piece, folded, ship_bytes
+from experiments.comparisons.methods.common import ROUNDING, encodings_of, example, folder_of, int4_of, measured
+from experiments.comparisons.outcome import Training
 
 __all__ = ["METHOD", "static_int8"]
 
@@ -34,30 +34,13 @@ def execute(context: Context) -> Made:
     module, made = base.module, folded([Piece(base.module, example(context))])
     network = context.comparison.network
     rows = encodings_of(context, module, family=FAMILY, label=network, codecs=("float16", "float8", "int8"))
-    facts = {"parameters": count_parameters(module), "macs": count_macs(module, example(context)[:1])}
+    facts: dict[str, Any] = {"parameters": count_parameters(module), "macs": count_macs(module, example(context)[:1])}
     pictures = calibration_pictures(context.splits[0])
     shipped = ship_bytes(static_int8(made.graphs[0], pictures), folder_of(context, "int8-static"))
     label = f"{network}, int8 weights and activations"
     rows.append(measured(context, shipped, family=FAMILY, label=label, **facts, needs=INTEGERS))
-    rounding, row = _int4(context, made, pictures, facts)
-    return Made(base.under(Training(0, 0.0, 0.0)), (*rows, row), {"rounding of int4, chosen on the validation split": rounding})
-
-
-def _int4(context: Context, made: Folded, pictures: NDArray[np.uint8], facts: dict[str, Any]) -> tuple[str, Row]:
-    """Rounded to nearest or compensated, whichever gets more validation pictures right."""
-    known = {"nearest": {}, "compensated": hessians(made.graphs[0], pictures)}
-    rows = {
-        rounding: measured(
-            context,
-            ship_one(encoded(made, "int4", hessians=moments), folder_of(context, f"int4-{rounding}")),
-            family=FAMILY,
-            label=f"{context.comparison.network}, int4",
-            **facts,
-        )
-        for rounding, moments in known.items()
-    }
-    best = min(rows, key=lambda rounding: rows[rounding].validation.wrong)
-    return best, rows[best]
+    rounding, row = int4_of(context, made, family=FAMILY, label=network, **facts)
+    return Made(base.under(Training(0, 0.0, 0.0)), (*rows, row), {ROUNDING: rounding})
 
 
 class _Pictures(ort.CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
@@ -97,8 +80,8 @@ METHOD = Method(
     "quantized",
     "quantized after training",
     "int8 with activations: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only "
-    "Inference, 2018, by ONNX Runtime's quantizer; int4: Frantar, Ashkboos, Hoefler, Alistarh, GPTQ, 2022; float8: Micikevicius et "
-    "al., FP8 Formats for Deep Learning, 2022 (E4M3)",
+    "Inference, 2018 (arXiv 1712.05877), by ONNX Runtime's quantizer; int4: Frantar, Ashkboos, Hoefler, Alistarh, GPTQ, 2022 "
+    "(arXiv 2210.17323); float8: Micikevicius et al., FP8 Formats for Deep Learning, 2022 (E4M3, arXiv 2209.05433)",
     "after training alone, also int8 with activations; float16, float8, int8 and int4 are of weights, rebuilt as float32 when the "
     "model is loaded; the first and the last layer of float8 and int4 keep 8 bits; int4 is rounded to nearest or as in GPTQ, "
     "whichever is better on the validation split",

@@ -159,9 +159,11 @@ METHOD = Method(
     "skipping",
     "learned skipping of blocks",
     "Wu, Nagarajan, Kumar, Rennie, Davis, Grauman, Feris: BlockDrop: Dynamic Inference Paths in Residual Networks, 2017 (CVPR "
-    "2018)",
+    "2018, arXiv 1711.08393)",
     "on pictures of full size, as many epochs as cost what the plain network's do, where the paper takes thousands; the policy "
-    "network has half of the channels; batch-norm statistics stay those of the whole network; no bonus for entropy",
+    "network has half of the channels and one rate throughout, where the authors' code divides it by ten for the joint part; wrong "
+    "answers cost the same throughout, where it raises that; batch-norm statistics stay those of the whole network; no bonus for "
+    "entropy",
     NEEDS,
     "nothing more can be had",
     execute,

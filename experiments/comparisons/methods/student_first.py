@@ -13,7 +13,7 @@ from accordion.elastic import CifarResNet
 from accordion.profiling import count_macs, count_parameters
 from experiments.comparisons.bases import plain, plain_run
 from experiments.comparisons.context import Context, Made, Method
-from experiments.comparisons.files import FLOAT32, Piece, encoded, folded, ship
+from experiments.comparisons.files import FLOAT32, Piece, encoded, folded, ship, without_unused
 from experiments.comparisons.fit import Moment, Task, at_full_size, fit
 from experiments.comparisons.methods.common import channels, example, folder_of, fresh, measured
 from experiments.comparisons.outcome import Row
@@ -21,7 +21,8 @@ from experiments.comparisons.outcome import Row
 __all__ = ["METHOD", "StudentFirst", "units"]
 
 TEMPERATURE, HARD, CROSS = 2.0, 0.4, 2.0
-"""As in the authors' published code: softening, the share of the labels, the weight of mixed networks."""
+"""As in the newest of the authors' published code (5yearsKim/ProgressiveWeightLoading): softening, the share of the labels, the
+weight of mixed networks."""
 
 RATES = (("student", 1e-3), ("to_", 1e-3))
 """Of Adam: distances of features are too steep for the recipe's own rate."""
@@ -55,8 +56,8 @@ class StudentFirst(nn.Module):
         self.student = student
         self._teacher = [teacher.eval().requires_grad_(False)]
         narrow, wide = (channels(network)[1] for network in (student, teacher))
-        self.to_student = nn.ModuleList(nn.Conv2d(wide << n, narrow << n, 1) for n in range(2))
-        self.to_teacher = nn.ModuleList(nn.Conv2d(narrow << n, wide << n, 1) for n in range(2))
+        self.to_student = nn.ModuleList(_turned(wide << n, narrow << n) for n in range(2))
+        self.to_teacher = nn.ModuleList(_turned(narrow << n, wide << n) for n in range(2))
 
     def teacher(self) -> CifarResNet:
         """Where the student is."""
@@ -86,6 +87,11 @@ class StudentFirst(nn.Module):
             total = total + (near + back) / len(features)
         mixed: Tensor = nn.Sequential(*self.steps(MIXED[int(moment.rng.integers(len(MIXED)))]))(x)
         return total + CROSS * _soft(mixed, answer)
+
+
+def _turned(channels_in: int, channels_out: int) -> nn.Module:
+    """From one network's features to the other's; where they have equally many channels, nothing, as in the authors' code."""
+    return nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
 
 def _features(parts: Sequence[nn.Module], x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -122,21 +128,24 @@ def execute(context: Context) -> Made:
 
 
 def _rows(context: Context, network: StudentFirst, way: str, codec: str) -> list[Row]:
-    """The student, then one part more of the teacher each time."""
+    """The student, then one part more of the teacher each time; and the teacher for a device that wants it at once."""
     modules = [nn.Sequential(*network.steps(mix)).eval() for mix in WAYS[way]]
     x = example(context)
     shipped = ship(encoded(folded([Piece(module, x) for module in modules]), codec), folder_of(context, f"{way}-{codec}"))
+    labels = [f"{number} of {len(modules) - 1} parts are the teacher's" for number in range(len(modules))]
+    forms = list(zip(labels, modules, shipped, strict=True))
+    forms.append(("the teacher at once", modules[-1], without_unused(shipped[-1])))
     return [
         measured(
             context,
             one,
             family=f"student first, {codec}",
-            label=f"{number} of {len(modules) - 1} parts are the teacher's",
+            label=label,
             parameters=count_parameters(module),
             macs=count_macs(module, x[:1]),
             needs=NEEDS,
         )
-        for number, (module, one) in enumerate(zip(modules, shipped, strict=True))
+        for label, module, one in forms
     ]
 
 
@@ -145,8 +154,9 @@ METHOD = Method(
     "student first, replaced by its teacher",
     "Kim, Lee, Choi, Lee, Cho: Progressive Weight Loading: Accelerating Initial Inference and Gradually Boosting Performance on "
     "Resource-Constrained Environments, 2025 (arXiv 2509.22319)",
-    "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD; pictures of full size alone, in as "
-    "many epochs as cost the same; the end at which replacement begins is chosen on the validation split",
+    "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD, one rate for the student and what "
+    "joins it to its teacher; the teacher was trained with the recipe's label smoothing; pictures of full size alone, in as many "
+    "epochs as cost the same; the end at which replacement begins is chosen on the validation split",
     NEEDS,
     "what of the student has not been replaced",
     execute,

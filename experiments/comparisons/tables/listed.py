@@ -26,4 +26,6 @@ def listed_lines(results: Sequence[Result]) -> list[str]:
         rows.append([about.title, *(f"{sum(cell)} of {len(cell)}" if any(cell) else "not run" for cell in cells)])
     listed = [done for cell in together.values() for done in cell]
     head = f"{sum(listed)} of {len(listed)} comparisons of the list are done."
+    if count := sum(result.settings.get("version") != METHODS[result.method].version for result in results):
+        head += f" {count} of them are to do again, since the method makes more files now; what they have stands."
     return [head, "", *table(["", *(group.title for group in groups)], rows)]
