@@ -185,7 +185,7 @@ def _several(arguments: argparse.Namespace) -> int:
     command += ["--max-time", f"{arguments.max_time}s"] if arguments.max_time is not None else []
     jobs = [subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads}) for _ in range(arguments.jobs)]
     try:
-        return max(job.wait() for job in jobs)
+        return max(code if (code := job.wait()) >= 0 else AccordionError.exit_code for job in jobs)  # below 0: a signal ended it
     except KeyboardInterrupt:
         for job in jobs:
             job.wait()  # they were interrupted with us, and write their checkpoints

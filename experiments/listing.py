@@ -31,10 +31,11 @@ def estimates(runs: Sequence[Run], outcomes: dict[str, Outcome], times: Sequence
                 plain[run.name] = estimate_s(run.config(), mine[run.precision])
             except AccordionError:
                 continue  # it lacks something; the list says what
+    asked = {run.name: run.precision for run in runs}
     ratios = [
         outcomes[name].seconds / seconds
         for name, seconds in plain.items()
-        if name in outcomes and outcomes[name].machine == machine and seconds > 0
+        if name in outcomes and (outcomes[name].machine, outcomes[name].config.precision) == (machine, asked[name]) and seconds > 0
     ]
     factor = statistics.median(ratios) if ratios else 1.0
     return {name: seconds * factor for name, seconds in plain.items()}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from accordion.errors import AccordionError, TrainingError
+from accordion.errors import AccordionError, StoppedError
 
 __all__ = ["LEAST_SECONDS", "one_by_one"]
 
@@ -33,7 +33,7 @@ def one_by_one(
     """Works on the first of `still_open()`, which is asked again each time, until nothing is left or `deadline` (of
     `time.monotonic`) is near; the exit code.
 
-    What another process is at is left to it. What fails is said and left, so that the others get done. TrainingError if a signal
+    What another process is at is left to it. What fails is said and left, so that the others get done. StoppedError if a signal
     stopped one: whoever sent it wants no other instead.
     """
     from experiments.execute import BusyError  # torch comes with it
@@ -51,8 +51,8 @@ def one_by_one(
             say(str(error))
             left.add(one.name)
             continue
-        except TrainingError as error:
-            raise TrainingError(f"{one.name}: {error}") from error
+        except StoppedError as error:
+            raise StoppedError(f"{one.name}: {error}") from error
         except AccordionError as error:
             say(f"{one.name} failed: {error}")
             failed = error

@@ -85,7 +85,7 @@ class Run:
     def _policy(self) -> str | policies.Policy:
         if not self.policy.endswith(".json") or self.policy.startswith(PREFIX):
             return self.policy
-        path = Path(self.policy)
+        path = Path(__file__).parents[1] / self.policy
         return policies.parse(path.read_bytes(), str(path), path.stem)
 
     def _order(self) -> Any:

@@ -162,7 +162,8 @@ def find(series: Iterable[Series], experiment: str, scheme: str, group: Group) -
 def _rungs(outcomes: list[Outcome]) -> tuple[Rung, ...]:
     first = outcomes[0]
     for other in outcomes[1:]:
-        if replace(other.config, seed=first.config.seed) != first.config:
+        # Precision is where a run was done, as its machine is, which is not in the settings at all.
+        if replace(other.config, seed=first.config.seed, precision=first.config.precision) != first.config:
             raise FormatError(f"{other.name} and {first.name} differ by more than the seed")
     rungs = []
     for k, rows in enumerate(zip(*(outcome.configurations for outcome in outcomes), strict=True)):

@@ -60,10 +60,14 @@ def estimates(
                     found[one.name] = own_work(one) * estimate_s(plain_run(one).config(), mine[one.precision])
             except AccordionError:
                 continue  # the list says what it lacks
+    precisions = {one.name: one.precision for one in comparisons}
     ratios = sorted(
         results[name].training.seconds / seconds
         for name, seconds in found.items()
-        if name in results and results[name].machine == machine and seconds and results[name].training.seconds
+        if name in results
+        and (results[name].machine, results[name].training.precision) == (machine, precisions[name])
+        and seconds
+        and results[name].training.seconds
     )
     factor = ratios[len(ratios) // 2] if ratios else 1.0
     return {name: seconds * factor for name, seconds in found.items()}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from accordion.data import batches_per_epoch, resize, training_batches
-from accordion.errors import FormatError, StorageError, TrainingError, UsageError
+from accordion.errors import FormatError, StoppedError, StorageError, TrainingError, UsageError
 from accordion.training import Recipe
 from accordion.training.parallel import make_fabric
 from accordion.training.recipes import learning_rate, picture_size
@@ -174,7 +174,7 @@ class _Fitting:
                 self._save()
                 saved = now
             if self.stop:
-                raise TrainingError(f"stopped ({self.stop}) in epoch {self.epoch + 1}; the same command goes on from there")
+                raise StoppedError(f"stopped ({self.stop}) in epoch {self.epoch + 1}; the same command goes on from there")
             if over:
                 raise OutOfTimeError(f"stopped in epoch {self.epoch + 1} of {self.recipe.epochs}")
         self.losses.append(round(self.loss_sum / self.steps_per_epoch, 4))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError, UsageError
 from experiments.comparisons.outcome import FOLDER as COMPARISONS
 from experiments.comparisons.outcome import read_results
@@ -43,7 +43,7 @@ def encode_all(outcomes: Sequence[Outcome], runs: Path, data: Path = DATA, progr
             target = data / GUARANTEES.name / f"{one.name}.json"
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(report, target)
+                write_file(target, report.read_bytes())
             except OSError as error:
                 raise StorageError(f"can't write {target}: {error.strerror}") from error
     return lacks

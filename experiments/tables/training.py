@@ -10,7 +10,7 @@ from experiments.computation import expected_work, training_macs
 from experiments.outcome import Outcome
 from experiments.series import Series, groups
 from experiments.tables.figure4 import in_paper_order
-from experiments.tables.markdown import percent, table
+from experiments.tables.markdown import NONE, percent, table
 
 __all__ = ["convergence_lines", "time_lines"]
 
@@ -47,10 +47,10 @@ def convergence_lines(series: Sequence[Series]) -> list[str]:
     for group, members in groups(series, "figure4").items():
         for one in in_paper_order(members):
             losses = [_last_tenths(outcome.curve.loss) for outcome in one.outcomes]
-            errors = [_last_tenths(_complete_errors(outcome)) for outcome in one.outcomes]
+            errors = [_last_tenths(seen) for outcome in one.outcomes if (seen := _complete_errors(outcome))]
             loss = statistics.fmean(last / before - 1 for before, last in losses)
-            points = statistics.fmean(last - before for before, last in errors)
-            rows.append([group.title, one.scheme, str(len(one.seeds)), f"{100 * loss:+.1f} %", f"{100 * points:+.2f}"])
+            points = f"{100 * statistics.fmean(last - before for before, last in errors):+.2f}" if errors else NONE
+            rows.append([group.title, one.scheme, str(len(one.seeds)), f"{100 * loss:+.1f} %", points])
     if not rows:
         return ["Nothing of this has run yet."]
     pictures = [f"![curves](evidence/curves-{group.stem}.png)" for group in groups(series, "figure4")]

@@ -93,3 +93,7 @@ class StorageError(AccordionError):
 
 class TrainingError(AccordionError):
     """A training can't start or go on."""
+
+
+class StoppedError(TrainingError):
+    """A signal or the end of its time stopped a training; the checkpoint is written, and the same call goes on."""

@@ -3,21 +3,26 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from accordion.errors import FormatError, TrainingError
+from accordion.errors import FormatError, StoppedError, TrainingError
 from accordion.training import RunDirectory
 from experiments import catalogue, commands
 from experiments.execute import BusyError, alone, execute, package_sizes
+from experiments.listing import estimates
+from experiments.one_by_one import one_by_one
 from experiments.outcome import Outcome, read_all, read_outcome
 from experiments.run import Run
+from experiments.timing import StepTimes
 
 
 def test_a_run_ends_in_one_small_file(digits_run: Run, finished: tuple[Path, Outcome]) -> None:
@@ -189,6 +194,50 @@ def test_wrong_usage_is_one_line(arguments: list[str], code: int, said: str, cap
     assert commands.main(arguments) == code
     error = capsys.readouterr().err
     assert said in error and error.startswith("experiments: ") and error.count("\n") == 1
+
+
+def test_a_diverged_run_does_not_keep_the_others_from_being_done_and_a_signal_does(digits_run: Run) -> None:
+    done: list[str] = []
+
+    def work(error: Exception) -> Callable[[Run], object]:
+        def one(run: Run) -> None:
+            if run.seed == 1:
+                raise error
+            done.append(run.name)
+
+        return one
+
+    runs = [replace(digits_run, seed=1), digits_run]
+    still_open = lambda: [run for run in runs if run.name not in done]  # noqa: E731
+    assert one_by_one(still_open, work(TrainingError("the loss became nan")), lambda line: None) == 1
+    assert done == [digits_run.name]
+    done.clear()
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        one_by_one(still_open, work(StoppedError("stopped (SIGTERM)")), lambda line: None)
+    assert done == []
+
+
+@pytest.mark.parametrize(("codes", "code"), [((0, 0), 0), ((0, 4), 4), ((-9, 0), 1), ((-9, 4), 4)])
+def test_a_job_that_was_killed_is_no_success(codes: tuple[int, int], code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = list(codes)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: SimpleNamespace(wait=lambda: left.pop(0)))
+    assert commands.main(["run", "next", "--jobs", "2"]) == code
+
+
+def test_the_list_is_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = catalogue.delivered("demand-matched", "resnet20", "cifar10", "brief", 0)
+    monkeypatch.chdir(tmp_path)
+    assert run.missing() == [] and len(run.config().policy_for(9)) == 9
+
+
+def test_estimates_are_corrected_by_runs_in_the_same_precision(digits_run: Run, finished: tuple[Path, Outcome]) -> None:
+    done = replace(finished[1], seconds=1000.0)
+    times = [StepTimes(done.machine, precision, "2", 0.01, (0.01, 0.01, 0.01)) for precision in ("32-true", "bf16-mixed")]
+    other = replace(digits_run, seed=1)
+    plain = estimates([other], {}, times, done.machine)[other.name]
+    assert estimates([digits_run, other], {done.name: done}, times, done.machine)[other.name] > 2 * plain
+    runs = [digits_run.at("bf16-mixed"), other.at("bf16-mixed")]
+    assert estimates(runs, {done.name: done}, times, done.machine)[other.name] == plain
 
 
 def test_a_failed_run_does_not_keep_the_others_from_being_done(

@@ -10,7 +10,7 @@ from accordion.errors import FormatError
 from experiments import document
 from experiments.catalogue import SCHEMES
 from experiments.changes import effects
-from experiments.outcome import Count, Outcome
+from experiments.outcome import Count, Curve, Outcome
 from experiments.paper import SIZE_ORDER
 from experiments.recipes import ZOO
 from experiments.references import alone, taxes
@@ -45,6 +45,12 @@ def test_outcomes_that_differ_by_more_than_the_seed_are_not_mixed(coml: list[Out
     other = replace(coml[1], config=replace(coml[1].config, width=8))
     with pytest.raises(FormatError, match="differ by more than the seed"):
         collect([coml[0], other])
+
+
+def test_seeds_in_different_precisions_are_taken_together(coml: list[Outcome]) -> None:
+    other = replace(coml[1], config=replace(coml[1].config, precision="bf16-mixed"))
+    (one,) = collect([coml[0], other])
+    assert one.seeds == (0, 1)
 
 
 def test_the_validation_split_chooses_and_the_test_split_is_reported(make: Make) -> None:
@@ -195,6 +201,12 @@ def test_training_time_is_compared_on_one_machine(make: Make) -> None:
     assert "| CoML-05 | 1 | 75 % | 75 % | 75 % |" in text
     assert "| CoML-03 | 1 | 65 % | 65 % | – |" in text
     assert "| BlockCoML-05 | 1 | 75 % | 75 % | – |" in text  # another precision
+
+
+def test_a_single_epoch_has_nothing_before_it(make: Make) -> None:
+    one = make("CoML-05", 0, (600, 400, 200, 100))
+    short = replace(one, curve=Curve((1.0,), (1,), (0,), ((0.5,),)))
+    assert "| CoML-05 | 1 | +0.0 % | – |" in "\n".join(training.convergence_lines(collect([short])))
 
 
 def test_a_run_in_another_precision_than_the_lists_is_named(digits_run: Run, finished: tuple[Path, Outcome]) -> None:

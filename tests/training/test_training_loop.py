@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -235,6 +236,15 @@ def test_a_policy_file_that_changed_meanwhile_is_refused(config: TrainingConfig,
     path.write_text('{"probabilities": [0.25, 0.25, 0.5]}')
     with pytest.raises(UsageError, match="other settings"):
         train(config, tmp_path / "run", accelerator="cpu", dataset=few_digits, max_seconds=0)
+
+
+def test_other_data_than_the_settings_name_are_refused(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="are for the data set 'digits', these data are 'mine'"):
+        train(config, tmp_path / "run", accelerator="cpu", dataset=replace(few_digits, name="mine"))
+    first = few_digits.train.take(np.unique(few_digits.train.y, return_index=True)[1])  # one of each class
+    with pytest.raises(UsageError, match="too few pictures"):
+        train(config, tmp_path / "run", accelerator="cpu", dataset=replace(few_digits, train=first))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unfinished_run_does_not_load(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:

@@ -8,12 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+from accordion.artifact.ladder import ladder_file
+from accordion.artifact.layout import Layout
 from accordion.data import Dataset
 from accordion.elastic import CifarResNet, ElasticNetwork, by_name
 from accordion.errors import FormatError, UsageError
-from accordion.training import RunDirectory, TrainingConfig, calibrate, correct, load_run, train
+from accordion.packaging import package
+from accordion.profiling import profile
+from accordion.training import RunDirectory, TrainingConfig, build_network, calibrate, correct, load_run, train
+from accordion.training.finish import finish
+from accordion.training.finishing import Finishing
+from accordion.training.initial import adopt
 from accordion.training.norms import Norms, groups, measure_norms
 from accordion.training.norms_file import decode_norms, encode_norms
+from accordion.training.run_directory import MEASURED_ON
 
 
 def network_of(order: str, seed: int = 3) -> ElasticNetwork:
@@ -155,3 +163,49 @@ def test_a_training_with_norms_of_each_configuration_loads_with_them_and_calibra
     assert all(torch.equal(tensor, plain[name]) for name, tensor in network.module.state_dict().items())
     # Blockwise ResNet-14: the first configuration has one block of stages 2 and 3, with 8 and 16 channels; two norms, two vectors each.
     assert calibrate(tmp_path, pictures=100).changed_values == 2 * 2 * (8 + 16)
+
+
+def test_what_follows_a_calibration_keeps_it(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
+    config = replace(config, network="resnet14", order="blockwise", recipe=config.recipe.with_changes(epochs=1))
+    run = tmp_path / "run"
+    train(config, run, accelerator="cpu", dataset=few_digits)
+    calibrate(run, pictures=100)
+    before = RunDirectory(run).read_norms()
+    assert before is not None and before.values
+    train(config, run, accelerator="cpu", dataset=few_digits)  # finished: nothing is left to do
+    after = RunDirectory(run).read_norms()
+    assert after is not None and all(torch.equal(after.shared[name], tensor) for name, tensor in before.shared.items())
+    # A training that begins with the run has the statistics that all share, and a finished one its own for each again.
+    network = build_network(replace(config, initial=str(run)), few_digits)
+    adopt(network, str(run), few_digits, seed=0)
+    name = "stage3.0.norm1.running_mean"
+    assert torch.equal(network.module.get_buffer(name), before.shared[name])
+    smaller = tmp_path / "smaller"
+    result = finish(run, smaller, Finishing(prune=0.1), epochs=1, learning_rate=1e-6, accelerator="cpu", dataset=few_digits)
+    own = RunDirectory(smaller).read_norms()
+    assert own is not None and set(own.values) == set(before.values)
+    _, network, _ = load_run(smaller)
+    hits = correct(network, few_digits.hold_out()[1], range(2))
+    assert result.errors == pytest.approx([1 - float(h.float().mean()) for h in hits.values()], abs=1e-6)
+
+
+def test_the_policy_is_not_read_again(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text('{"probabilities": [0.2, 0.3, 0.5]}')
+    train(replace(config, policy=str(path)), tmp_path / "run", accelerator="cpu", dataset=few_digits)
+    path.unlink()
+    assert calibrate(tmp_path / "run", norms="shared", pictures=100, dataset=few_digits).configurations == (0, 1, 2)
+
+
+def test_a_ladder_is_of_the_weights_it_was_measured_on(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = replace(config, network="resnet14", order="blockwise", recipe=config.recipe.with_changes(epochs=1))
+    train(config, run, accelerator="cpu", dataset=few_digits)
+    profile(run, device_latency=False, limit=20)
+    calibrate(run, pictures=100)
+    with pytest.raises(UsageError, match="measured on other weights or batch-norm statistics"):
+        package(run, tmp_path / "package")
+    profile(run, device_latency=False, limit=20)
+    manifest = package(run, tmp_path / "package")
+    layer = manifest.layers[0]
+    assert MEASURED_ON.encode() not in ladder_file(layer, Layout.open(tmp_path / "package").read_blob(layer, limit=10**6))

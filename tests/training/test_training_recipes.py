@@ -120,6 +120,12 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
     assert Recipe.from_file(path) == recipe
 
 
+def test_a_number_of_groups_may_be_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text('{"base": "modern", "norms": 4}')
+    assert Recipe.from_file(path).norms == "4"
+
+
 def test_a_file_builds_on_a_known_recipe_and_is_named_after_itself(tmp_path: Path) -> None:
     path = tmp_path / "long.json"
     path.write_text('{"base": "modern", "epochs": 100, "average": 0.999}')
@@ -132,7 +138,7 @@ def test_a_file_builds_on_a_known_recipe_and_is_named_after_itself(tmp_path: Pat
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "object of fields"),
-        ('{"name": "x"}', "not a recipe"),
+        ('{"name": "x"}', "it lacks epochs, batch, learning_rate"),
         ('{"base": "old"}', "no recipe 'old' to build on"),
         ('{"base": ["modern"]}', "to build on"),
         ('{"base": "modern", "epoch": 3}', "no field 'epoch'"),
@@ -140,7 +146,8 @@ def test_a_file_builds_on_a_known_recipe_and_is_named_after_itself(tmp_path: Pat
         ('{"base": "modern", "sizes": [1]}', "not a recipe"),
         ('{"base": "modern", "milestones": 3}', "not a recipe"),
         ('{"base": "modern", "average": 1}', "average can't be 1"),
-        ('{"base": "modern", "norms": 4}', "norms can't be 4"),
+        ('{"base": "modern", "norms": 0}', "norms can't be '0'"),
+        ('{"base": "modern", "sizes": [[0.7, 0.5], [0.4, 0.75], [1, 1]]}', "sizes can't be"),
     ],
 )
 def test_files_that_are_no_recipe_are_refused_and_named(tmp_path: Path, text: str, message: str) -> None:

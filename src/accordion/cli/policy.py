@@ -146,6 +146,9 @@ def _demand(arguments: argparse.Namespace) -> _Made:
     rungs = _rungs(arguments)
     found = [read_input(path) for path in arguments.requests]
     asks = [ask for one in found for ask in parse_requests(one.text(), one.name, arguments.package_name)]
+    names = sorted({ask.name for ask in asks if ask.name is not None})
+    if arguments.package_name is None and len(names) > 1:
+        raise UsageError(f"the requests are for {', '.join(names[:5])}: choose one by --package-name")
     matched = demand(asks, len(rungs.needed), rungs.version, replan=arguments.replan)
     said: dict[str, Any] = {"replan": arguments.replan, "asks": sum(ask.count for ask in asks)}
     if arguments.package_name is not None:

@@ -240,7 +240,7 @@ def _assemble(name: str, spec: _Cifar, splits: dict[str, tuple[Pixels, NDArray[n
 def _download(spec: _Cifar, fetch: Callable[..., object] = urllib.request.urlretrieve) -> Path:
     target = cache_folder() / spec.url.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".part")
+    partial = target.with_suffix(f".{os.getpid()}.part")  # another process may be at the same
     try:
         fetch(spec.url, partial)
     except (urllib.error.URLError, OSError) as error:

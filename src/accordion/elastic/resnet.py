@@ -158,7 +158,7 @@ class CifarResNet(nn.Module):
             return {}
         found = {}
         for k in range(len(order)):
-            last = max(stage for stage, count in enumerate(order.by_stage(k)) if count)
+            last = max((stage for stage, count in enumerate(order.by_stage(k)) if count), default=0)
             found[k] = {"head": f"head{last + 1}"} if last < 2 else {}
         return found
 

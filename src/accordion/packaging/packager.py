@@ -28,7 +28,8 @@ from accordion.packaging.graph import Graph
 from accordion.packaging.parts import Part, make_parts, parts_of
 from accordion.packaging.slim import slim
 from accordion.packaging.timing import time_both_kernels
-from accordion.training import load_run
+from accordion.training import RunDirectory, load_run
+from accordion.training.run_directory import MEASURED_ON
 
 __all__ = ["package", "package_network"]
 
@@ -220,6 +221,9 @@ def read_ladder_fields(run: Path) -> dict[str, Any]:
     rows = fields.get("configurations")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise FormatError(f"{path} is not a ladder: measure it again with `accordion profile {run}`")
+    measured_on = fields.pop(MEASURED_ON, None)
+    if measured_on is not None and measured_on != RunDirectory(run).digest():
+        raise UsageError(f"{path} was measured on other weights or batch-norm statistics than {run} has now: profile it again")
     return fields
 
 

@@ -68,6 +68,7 @@ def measure_lattice(
         "norm_pictures": norm_pictures,
         "samples": len(pictures),
     }
+    norm_pictures = min(norm_pictures, len(training))
     with directory.locked():
         cache = _Cache.read(run / "grid.json", key, len(ks))
         if cache.done < len(pictures):

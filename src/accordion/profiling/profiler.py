@@ -23,7 +23,8 @@ from accordion.profiling.energy_meter import Meter, NoMeterError, open_meter, pe
 from accordion.profiling.export import INPUT_NAME, OUTPUT_NAME, export_onnx
 from accordion.profiling.latency import Latency, measure
 from accordion.profiling.quality import accuracy_by_class, quality_fields
-from accordion.training import correct, load_run
+from accordion.training import RunDirectory, correct, load_run
+from accordion.training.run_directory import MEASURED_ON
 
 __all__ = ["Profile", "measure_ladder", "profile"]
 
@@ -60,6 +61,7 @@ def profile(
 
     Writes `ladder.json` (for the packager), `profile.json` (accuracy by class) and `correct.npz` (bits [K, n], packed along n).
     """
+    measured_on = RunDirectory(run).digest()
     _, network, dataset = load_run(run)
     pictures = _rows(dataset, split, limit)
     meter = None
@@ -69,7 +71,7 @@ def profile(
         except NoMeterError as error:
             progress(f"energy is not measured: {error}")
     found = measure_ladder(network, dataset, pictures, split=split, device_latency=device_latency, meter=meter, progress=progress)
-    write_file(run / "ladder.json", _json(found.ladder))
+    write_file(run / "ladder.json", _json({**found.ladder, MEASURED_ON: measured_on}))
     details = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset.name,

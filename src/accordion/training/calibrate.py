@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from accordion.data import load
+from accordion.data import Dataset, load
 from accordion.elastic import ElasticNetwork
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
@@ -29,7 +29,12 @@ class Calibration:
 
 
 def calibrate(
-    run: Path, *, norms: str = "configuration", pictures: int = 8000, progress: Callable[[str], None] = lambda line: None
+    run: Path,
+    *,
+    norms: str = "configuration",
+    pictures: int = 8000,
+    progress: Callable[[str], None] = lambda line: None,
+    dataset: Dataset | None = None,
 ) -> Calibration:
     """Measures the batch-norm statistics of the finished training in `run` again and writes them there.
 
@@ -37,9 +42,10 @@ def calibrate(
     and packaging see the result; profile again after it. UsageError if the training has not finished.
     """
     directory = RunDirectory(run)
-    config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
+    settings = directory.read_settings()
+    config = TrainingConfig.from_json(settings.get("config", {}))
     recipe = config.recipe.with_changes(norms=norms, norm_pictures=pictures)
-    dataset = load(config.dataset)
+    dataset = dataset or load(config.dataset)
     network = load_weights(directory, build_network(config, dataset)).eval()
     watched = network.order.watched()
     training, validation = dataset.hold_out()
@@ -54,7 +60,7 @@ def calibrate(
         found = None
         if norms != "running":
             progress(f"statistics of {len(network)} configurations on {min(pictures, len(training))} training pictures")
-            policy = config.policy_for(len(network)).probabilities
+            policy = [float(p) for p in settings["policy_probabilities"]]
             found = recalibrated(network, recipe, training, policy, seed=config.seed, mirror=dataset.mirror)
         directory.write_norms(found)
         progress("the same validation pictures again")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accordion.data import Dataset
 from accordion.errors import UsageError
+from accordion.training.calibrate import calibrate
 from accordion.training.config import TrainingConfig
 from accordion.training.finishing import Finishing, Rounding
 from accordion.training.loop import TrainingResult, train
@@ -34,7 +35,8 @@ def finish(
 ) -> TrainingResult:
     """Finishes the network trained in `source` into the run directory `run`, or goes on with what was begun there.
 
-    Network, order, policy, objective and seed are the source's, pictures are of full size. `rounding` is what packaging does to a
+    Network, order, policy, objective and seed are the source's, pictures are of full size. Where configurations of the source have
+    batch-norm statistics of their own, they are measured again at the end. `rounding` is what packaging does to a
     weight (`accordion.packaging.rounding`); only quantizing needs it. The result is an ordinary run: profile and package it
     as any other. Raises as `train` does; UsageError if `source` has not finished, or is `run` itself.
     """
@@ -54,6 +56,14 @@ def finish(
         norms="running",
     )
     config = replace(before, recipe=recipe, initial=str(source), finishing=finishing, devices=1, compile="off")
-    return train(
+    made = train(
         config, run, accelerator=accelerator, progress=progress, dataset=dataset, max_seconds=max_seconds, rounding=rounding
     )
+    norms = directory.read_norms()
+    if norms is None or not norms.values or RunDirectory(run).norms_path.exists():
+        return made
+    # Configurations had statistics of their own, and need such again. What rounding chose stays: its scales are by channel.
+    recipe = before.recipe
+    kind = recipe.norms if recipe.norms not in ("running", "shared") else "configuration"
+    found = calibrate(run, norms=kind, pictures=recipe.norm_pictures, progress=progress, dataset=dataset)
+    return replace(made, errors=found.after)

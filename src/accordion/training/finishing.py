@@ -142,7 +142,8 @@ class Finisher:
                     layer.module.weight.mul_(kept)
 
     def loss(self, x: Tensor, outputs: Mapping[int, Tensor], weights: Mapping[int, float], own: Tensor) -> Tensor:
-        """`own`, the loss of the step's `outputs` (configuration → logits [b, classes]), mixed with distillation from before."""
+        """`own`, the loss of the step's `outputs` (configuration → logits [b, classes]), mixed with distillation from before, where
+        configurations count by `weights`."""
         if self._before is None:
             return own
         with torch.no_grad():

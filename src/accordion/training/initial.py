@@ -47,7 +47,10 @@ def adopt(
     if not (path / "oci-layout").is_file():
         if tag is not None or not path.exists():
             raise UsageError(f"there is no run and no package {initial} to begin with")
-        module.adopt(RunDirectory(path).read_weights())
+        directory = RunDirectory(path)
+        norms = directory.read_norms()
+        # What was measured again is in a file of its own; what single configurations have has no place in a training.
+        module.adopt({**directory.read_weights(), **({} if norms is None else norms.shared)})
         return
     with laid_out(path, tag) as (ladder, folder):
         _take_over(module, ladder, folder, initial)

@@ -7,6 +7,7 @@ else, and a run that was killed goes on to the same weights, bit for bit on the 
 from __future__ import annotations
 
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from lightning_fabric import Fabric
 
 from accordion.data import Dataset, Split, batches_per_epoch, load, training_batches
 from accordion.elastic import ElasticNetwork
-from accordion.errors import TrainingError, UsageError
+from accordion.errors import StoppedError, TrainingError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
 from accordion.training.finishing import Finisher, Rounding
@@ -40,7 +41,7 @@ __all__ = ["TrainingResult", "train"]
 
 CHECKPOINT_SECONDS = 60.0  # what a kill can cost at most; writing one takes well under a second
 PROGRESS_SECONDS = 10.0
-TIMED = 3  # steps, of each size of pictures, from which the cost is told
+TIMED = 4  # steps, of each size of pictures, from which the cost is told
 GLANCE = 1000  # validation pictures looked at after each epoch; the last epoch sees them all
 
 
@@ -87,6 +88,10 @@ def train(
         check_same_settings(run, directory.read_settings().get("config"), settings)
     # All that can be wrong with the settings shows before anything is written.
     dataset = dataset or load(config.dataset)
+    if dataset.name != config.dataset:
+        raise UsageError(f"the settings are for the data set {config.dataset!r}, these data are {dataset.name!r}")
+    if not len(dataset.hold_out()[1]):
+        raise UsageError(f"{dataset.name} has too few pictures: a tenth of each class is held out, which is none")
     torch.manual_seed(config.seed)
     network = build_network(config, dataset)
     policy = config.policy_for(len(network))
@@ -193,6 +198,7 @@ class _Training:
         errors = tuple(self.rows[-1]["validation_errors"])
         if self.team.first:
             self.directory.write_metrics(self.rows)  # again: a kill may have come between the last checkpoint and its row
+        if self.team.first and not self.directory.weights_path.exists():  # else `calibrate` may have been there meanwhile
             self.directory.write_norms(self.norms)
             self.directory.write_weights({name: tensor.cpu() for name, tensor in self.stepper.kept().module.state_dict().items()})
         return TrainingResult(self.directory.path, errors, self.seconds, self.watched, len(self.network), self._report())
@@ -246,7 +252,7 @@ class _Training:
                 self._save()
                 saved = now
             if self.stop:
-                raise TrainingError(
+                raise StoppedError(
                     f"stopped ({self.stop}) in epoch {self.epoch + 1} of {self.recipe.epochs}; the same command goes on from there"
                 )
             if now - told >= PROGRESS_SECONDS:
@@ -327,9 +333,10 @@ class _Training:
                 began = time.perf_counter()
                 self.stepper.take(x, y, epoch, step)
                 times.append(time.perf_counter() - began)
-                if len(times) == TIMED:
+                if len(times) > TIMED:
                     break
-            costs[size] = min(times)
+            # Not the least: steps over few blocks are short. The first one also makes room for what all of them need.
+            costs[size] = statistics.fmean(times[1:] or times)
         self.stepper.restore(before)
         share = 1 - self.step / self.steps_per_epoch
         seconds = sum(costs[size] * self.steps_per_epoch * (share if index == 0 else 1) for index, size in enumerate(ahead))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class Recipe:
             "norm_pictures": self.norm_pictures >= 2,
             "sizes": bool(self.sizes)
             and self.sizes[-1][0] == 1.0
-            and all(0 < until <= 1 and 0 < scale <= 1 for until, scale in self.sizes),
+            and all(0 < until <= 1 and 0 < scale <= 1 for until, scale in self.sizes)
+            and all(one[0] < next_[0] for one, next_ in pairwise(self.sizes)),
         }
         for field, fine in checks.items():
             if not fine:
@@ -109,8 +111,13 @@ class Recipe:
         try:
             if "milestones" in values:
                 values["milestones"] = tuple(values["milestones"])
+            if isinstance(values.get("norms"), int) and not isinstance(values["norms"], bool):
+                values["norms"] = str(values["norms"])  # so many groups
             if "sizes" in values:
                 values["sizes"] = tuple((float(until), float(scale)) for until, scale in values["sizes"])
+            needed = [field.name for field in fields(cls) if field.default is MISSING]
+            if base is None and (lacking := [name for name in needed if name not in values]):
+                raise UsageError(f"without a base a recipe needs {', '.join(needed)}: it lacks {', '.join(lacking)}")
             return cls(**values) if base is None else replace(base, **values)
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"this is not a recipe: {str(error).removeprefix('Recipe.__init__() ')[:200]}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from accordion.errors import FormatError, StorageError, TrainingError, UsageErro
 from accordion.training.norms import Norms
 from accordion.training.norms_file import decode_norms, encode_norms
 
-__all__ = ["RunDirectory"]
+__all__ = ["MEASURED_ON", "RunDirectory"]
+
+MEASURED_ON = "measured_on"
+"""The field of a run's ladder.json that holds `RunDirectory.digest()`; not part of packages."""
 
 
 class RunDirectory:
@@ -159,6 +163,19 @@ class RunDirectory:
             self.norms_path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"can't remove {self.norms_path}: {error.strerror}") from error
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the trained weights and of the statistics measured after the training: what was measured is of these.
+        UsageError if the training has not finished."""
+        if not self.weights_path.exists():
+            self.read_weights()
+        made = hashlib.sha256()
+        try:
+            for path in (self.weights_path, self.norms_path):
+                made.update(path.read_bytes() if path.exists() else b"")
+        except OSError as error:
+            raise StorageError(f"can't read {self.path}: {error.strerror}") from error
+        return made.hexdigest()
 
     def _replace(self, path: Path, data: bytes) -> None:
         partial = path.with_name(path.name + ".part")

@@ -16,7 +16,7 @@ from accordion.training.compiled import CompiledSteps
 from accordion.training.config import TrainingConfig
 from accordion.training.finishing import Finisher
 from accordion.training.guarantee import Chooser
-from accordion.training.objectives import configurations, loss
+from accordion.training.objectives import balanced, configurations, loss
 from accordion.training.parallel import Team
 from accordion.training.policies import Policy
 from accordion.training.recipes import Recipe, learning_rate, picture_size
@@ -74,7 +74,7 @@ class Stepper:
         outputs = self.model.outputs(x, weights)
         value = loss(self.network, outputs, y, weights, self.recipe)
         if self.finisher is not None:
-            value = self.finisher.loss(x, outputs, weights, value)
+            value = self.finisher.loss(x, outputs, balanced(self.network, weights, self.recipe), value)
         # None, not zero: the optimizer passes over what has no gradient, so momentum and decay leave skipped blocks alone.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(value)
