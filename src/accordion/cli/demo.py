@@ -14,7 +14,7 @@ from typing import Any
 from accordion.cli.console import Context
 from accordion.cli.demo_steps import Endpoint, Steps
 from accordion.cli.extras import extra
-from accordion.errors import StorageError
+from accordion.errors import StorageError, UnmeetableError
 from accordion.units import format_bytes, format_seconds
 
 __all__ = ["add", "execute"]
@@ -23,6 +23,7 @@ PICTURES = 12  # test digits whose predictions are watched
 LINK = "2Mbps"
 RTT = "20ms"
 DEADLINE = "700ms"
+INSTEAD = "100kB"  # what comes within about as long
 KEPT = 2  # the configuration that the device sheds down to
 
 
@@ -81,7 +82,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
             f"The right answers are          {' '.join(truth)}",
         )
         link = ("--throughput", LINK, "--rtt", RTT, "--limit-rate", LINK, "--limit-rtt", RTT, "--input", str(watched))
-        steps.run("fetch", source, "-o", model, "--deadline", DEADLINE, *link, "--timeline", str(out / "fetch.json"))
+        fetch = ("fetch", source, "-o", model, *link, "--timeline", str(out / "fetch.json"))
+        if steps.run(*fetch, "--deadline", DEADLINE, may_end_with=UnmeetableError.exit_code):
+            steps.say(f"This machine is too busy to keep {DEADLINE} of real time: nothing was whole by then. So by bytes instead:")
+            steps.run(*fetch, "--max-bytes", INSTEAD)
         fetched = _finish_timeline(out / "fetch.json", truth)
         steps.say("7. Run what has arrived; the endpoint is not needed for it.")
         steps.run("run", model, str(watched))
@@ -107,7 +111,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     lines = [
         "",
         f"The first answer came after {format_seconds(first)} and {format_bytes(_bytes_at(fetched, first))}; "
-        f"within the deadline came configuration {fetched['configuration']}.",
+        f"the first fetch brought configuration {fetched['configuration']}.",
         f"The upgrade brought {format_bytes(upgraded['bytes_received'])} and reused {format_bytes(upgraded['bytes_reused'])}: "
         f"{format_bytes(whole)} in all.",
         f"Done in {format_seconds(seconds)}. Package, model and pictures are in {shlex.quote(str(out))}; "

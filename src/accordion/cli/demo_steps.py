@@ -45,8 +45,8 @@ class Steps:
         """A command, as typed."""
         print(f"\n  $ {command}\n", file=self.stream, flush=True)
 
-    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """One command; StepError if it fails."""
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None, may_end_with: int = 0) -> int:
+        """One command and the code that it ended with; StepError if that is neither 0 nor `may_end_with`."""
         shown = shlex.join([*(f"{name}={value}" for name, value in (environment or {}).items()), "accordion", *arguments])
         self.show(shown)
         began = time.monotonic()
@@ -54,8 +54,9 @@ class Steps:
             [*PROGRAM, *arguments], stdout=self.stream, env={**os.environ, **self.environment, **(environment or {})}, check=False
         ).returncode
         self.done.append({"command": shown, "exit_code": code, "seconds": time.monotonic() - began})
-        if code:
+        if code not in (0, may_end_with):
             raise StepError(f"the demonstration ends here: `{shown}` ended with {code}")
+        return code
 
 
 class Endpoint:

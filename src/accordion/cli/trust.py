@@ -81,7 +81,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
 def _lines(trust: Trust) -> list[str]:
     """The rules for people."""
-    lines = [f"{trust.path}: " + ("nothing else runs" if trust.rules.rules else "there are no rules, so everything runs")]
+    lines = [f"{trust.path}: " + ("only this runs" if trust.rules.rules else "there are no rules, so everything runs")]
     for rule in trust.rules.rules:
         if rule.repository is not None:
             after = "" if rule.repository.after_expiry == "run" else "; nothing runs after it has expired"

@@ -17,6 +17,9 @@ from accordion.trust import Proof
 
 __all__ = ["Folder"]
 
+FETCH_AGAIN = ("; fetch it again", ": fetch it again")
+"""What messages end with for people who do not fetch already."""
+
 
 class Folder:
     """`running` is what the folder holds, `store` where the goal grows: the same, or the next version beside it.
@@ -36,7 +39,7 @@ class Folder:
             self.running = Store.open(self.job.root)
         except (ContentError, UsageError) as error:
             if (self.job.root / "state.json").exists():
-                self.say(f"{error}: fetching it anew")
+                self.say(f"{_without_advice(error)}: fetching it anew")
             return
         if (trust := self.job.trust) is not None:
             try:
@@ -44,7 +47,7 @@ class Folder:
                     self.say(warning)
             except ContentError as error:
                 # Nothing of it may run, but its files may be what the next version needs.
-                self.say(f"{error}: fetching it anew")
+                self.say(f"{_without_advice(error)}: fetching it anew")
                 self.running = None
                 return
             self.running.provable = True
@@ -190,3 +193,8 @@ def _remember(store: Store, placed: list[int], whole: list[int]) -> StorageError
 def _number(k: int | None) -> int:
     """-1 where no configuration is complete."""
     return -1 if k is None else k
+
+
+def _without_advice(error: Exception) -> str:
+    text = str(error)
+    return next((text.removesuffix(end) for end in FETCH_AGAIN if text.endswith(end)), text)

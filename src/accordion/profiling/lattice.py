@@ -46,7 +46,7 @@ def measure_lattice(
 ) -> Lattice:
     """Measures the configurations that the finished training in `run` trained, on `samples` validation pictures (all if left out).
 
-    With `every` above 1 only every so manieth count of blocks of a stage is measured, the smallest and the largest always; nothing
+    With `every` above 1 only each `every`-th count of blocks of a stage is measured, the smallest and the largest always; nothing
     is interpolated, so an order will step through what was measured. Batch-norm statistics are measured for every configuration on
     `norm_pictures` training pictures first (0: as the run has them). `latency` also times configurations in ONNX Runtime: a few
     of a grid, from which blocks are added up, all of an order.
