@@ -17,7 +17,7 @@ __all__ = ["draw"]
 
 
 def draw(group: Group, results: Sequence[Result], folder: Path) -> tuple[Path, Path] | None:
-    """One bar for each method and variant: what it begins with, and its own part. None without the plain network."""
+    """One bar for each method and variant: what comes first, and its own part. None without the plain network."""
     together: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if Group(result.dataset, result.network, result.recipe) == group:
@@ -27,6 +27,7 @@ def draw(group: Group, results: Sequence[Result], folder: Path) -> tuple[Path, P
     whole = statistics.fmean(one.training.total_macs for one in together["plain", "float32"])
     rows = sorted(together.items(), key=lambda item: statistics.fmean(one.training.total_macs for one in item[1]), reverse=True)
     places = list(range(len(rows)))
+    search = [statistics.fmean(one.training.search_macs for one in same) / whole for _, same in rows]
     before = [statistics.fmean(one.training.base_macs for one in same) / whole for _, same in rows]
     own = [statistics.fmean(one.training.macs for one in same) / whole for _, same in rows]
     with matplotlib.rc_context(SETTINGS):
@@ -34,7 +35,12 @@ def draw(group: Group, results: Sequence[Result], folder: Path) -> tuple[Path, P
         axes = figure.subplots()
         plain(axes)
         axes.barh(places, before, color=COLOURS[4], label="the network that it begins with")
-        axes.barh(places, own, left=before, color=COLOURS[0], label="its own training")
+        # None has both: what has an order to search for begins with no other network.
+        axes.barh(
+            places, own, left=[sum(pair) for pair in zip(search, before, strict=True)], color=COLOURS[0], label="its own training"
+        )
+        if any(search):
+            axes.barh(places, search, left=before, color=COLOURS[2], label="the search for its order")
         axes.set_yticks(places, [f"{METHODS[method].title}: {variant}" for (method, variant), _ in rows])
         axes.set_xlabel(f"training computation (1: the plain network)\n{group.title}")
         axes.legend(frameon=False)
