@@ -9,7 +9,7 @@ import torch
 
 from accordion.errors import StorageError, UsageError
 from accordion.profiling import profile
-from accordion.training import load_run
+from accordion.training import RunDirectory, load_run
 
 
 def test_profile_measures_every_configuration_of_a_run(run: Path) -> None:
@@ -40,6 +40,7 @@ def test_profile_measures_every_configuration_of_a_run(run: Path) -> None:
 def test_what_profile_writes_is_data(run: Path) -> None:
     found = profile(run, split="validation", device_latency=False)
     ladder = json.loads((run / "ladder.json").read_text())
+    assert ladder.pop("measured_on") == RunDirectory(run).digest()
     assert ladder == json.loads(json.dumps(found.ladder))
     assert "latency_s" not in ladder["configurations"][0]
     details = json.loads((run / "profile.json").read_text())

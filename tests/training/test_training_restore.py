@@ -16,6 +16,7 @@ from accordion.artifact.layout import Layout
 from accordion.elastic import OrderTable
 from accordion.errors import ContentError, UsageError
 from accordion.packaging import package
+from accordion.profiling import profile
 from accordion.training import RunDirectory, TrainingConfig, load_run, restore
 
 ODD = OrderTable("odd", ((1, 0, 0), (1, 1, 0), (2, 1, 1), (2, 2, 2)))
@@ -31,6 +32,7 @@ def ladder_of(run: Path) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads((run / "ladder.json").read_bytes())
     for row in fields["configurations"][:-1]:
         row.pop("weights_bytes", None)
+    assert fields.pop("measured_on") == RunDirectory(run).digest()
     return fields
 
 
@@ -89,6 +91,7 @@ def test_channels_that_are_off_stay_off(config: TrainingConfig, tmp_path: Path) 
             tensor[::3] = 0
             tensor[1::3] *= -1
     directory.write_weights(weights)
+    profile(run, device_latency=False)
     package(run, tmp_path / "off", tag="v1")
     restore(str(tmp_path / "off"), tmp_path / "again")
     _, network, _ = load_run(tmp_path / "again")

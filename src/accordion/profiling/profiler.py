@@ -61,8 +61,8 @@ def profile(
 
     Writes `ladder.json` (for the packager), `profile.json` (accuracy by class) and `correct.npz` (bits [K, n], packed along n).
     """
-    measured_on = RunDirectory(run).digest()
     _, network, dataset = load_run(run)
+    measured_on = RunDirectory(run).digest()
     pictures = _rows(dataset, split, limit)
     meter = None
     if energy:

@@ -60,7 +60,8 @@ def calibrate(
         found = None
         if norms != "running":
             progress(f"statistics of {len(network)} configurations on {min(pictures, len(training))} training pictures")
-            policy = [float(p) for p in settings["policy_probabilities"]]
+            # As it was trained: a file of probabilities may have changed meanwhile.
+            policy = settings.get("policy_probabilities") or config.policy_for(len(network)).probabilities
             found = recalibrated(network, recipe, training, policy, seed=config.seed, mirror=dataset.mirror)
         directory.write_norms(found)
         progress("the same validation pictures again")

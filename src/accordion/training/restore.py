@@ -30,7 +30,7 @@ from accordion.training.config import TrainingConfig, build_network
 from accordion.training.norms import Norms
 from accordion.training.packaged import Convolution, GraphWeights, laid_out, layers_of, path_and_tag, read_graph
 from accordion.training.recipes import MODERN
-from accordion.training.run_directory import RunDirectory
+from accordion.training.run_directory import MEASURED_ON, RunDirectory
 
 __all__ = ["restore"]
 
@@ -250,4 +250,5 @@ def _write_ladder(run: Path, ladder: Ladder) -> None:
             row["latency_s"] |= circumstances
         for name in ("layers", "graph", "bytes"):
             row.pop(name)
+    fields[MEASURED_ON] = RunDirectory(run).digest()
     write_file(run / "ladder.json", json.dumps(fields, indent=1).encode() + b"\n")
