@@ -1,10 +1,13 @@
+import dataclasses
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.cli.inputs import read_inputs
-from accordion.errors import UsageError
+from accordion.errors import FormatError, UsageError
 
 PICTURE = TensorSpec("input", "float32", ("n", 1, 8, 8), "NCHW", (0.0, 1.0))
 TOKENS = TensorSpec("tokens", "int64", ("n", "t"))
@@ -59,14 +62,39 @@ def test_what_does_not_fit_is_refused(tmp_path, array):
         read_inputs([str(tmp_path / "x.npy")], [PICTURE])
 
 
+def test_a_type_that_is_none_is_the_ladders_fault(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.float32))
+    with pytest.raises(FormatError, match="which is no type"):
+        read_inputs([str(tmp_path / "x.npy")], [dataclasses.replace(PICTURE, dtype="colour")])
+
+
 def test_foreign_files_are_refused(tmp_path):
     (tmp_path / "empty.npy").touch()
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "x.png").write_bytes(b"no picture")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "damaged.npy").write_bytes(
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': ((((".ljust(128)
+    )
+    whole = io.BytesIO()
+    np.savez_compressed(whole, pixels=np.random.default_rng(0).normal(size=(1, 8, 8)).astype(np.float32))
+    content = bytearray(whole.getvalue())
+    content[60:90] = b"\xff" * 30  # within what was deflated
+    (tmp_path / "deflated.npz").write_bytes(content)
     np.savez(tmp_path / "other.npz", other=np.zeros((1, 8, 8), np.float32))
-    for name in ("empty.npy", "text.txt", "x.png", "cut.npz", "pickle.npy", "other.npz", "missing", "."):
+    for name in (
+        "empty.npy",
+        "text.txt",
+        "x.png",
+        "cut.npz",
+        "damaged.npy",
+        "deflated.npz",
+        "pickle.npy",
+        "other.npz",
+        "missing",
+        ".",
+    ):
         with pytest.raises(UsageError) as caught:
             read_inputs([str(tmp_path / name)], [PICTURE])
         assert "\n" not in str(caught.value)

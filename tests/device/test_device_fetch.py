@@ -157,6 +157,13 @@ def test_a_deadline_that_passed_before_anything_was_waited_for_was_not_met(endpo
     assert (result.configuration, result.deadline_met) == (K - 1, False)
 
 
+def test_another_model_is_no_answer_to_a_deadline(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    with pytest.raises(UnmeetableError, match="nothing was complete"):
+        fetch(endpoint.replace("/chain", "/nosuch"), tmp_path / "m", Request(deadline_s=1e-9))
+    assert verify_model(tmp_path / "m") == []  # what lies there stays
+
+
 def test_shed_gives_back_and_the_next_upgrade_brings_back(endpoint: str, tmp_path: Path) -> None:
     fetch(endpoint, tmp_path / "m")
     left, freed = shed(tmp_path / "m", 1)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import web
@@ -15,7 +16,8 @@ from aiohttp.test_utils import TestServer
 from accordion.artifact.digest import sha256_digest
 from accordion.errors import AccordionError, TransferError, UsageError
 from accordion.registry import Credentials, Reference, RegistryClient, push
-from accordion.registry.http import CACERT_VARIABLE, proxy_for, trusted
+from accordion.registry.auth import bearer_token
+from accordion.registry.http import CACERT_VARIABLE, Http, proxy_for, trusted
 from certificates import Pair, make_pair
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -300,3 +302,8 @@ async def test_a_plan_over_a_connection_that_is_closed_just_then(answered: tuple
             else:
                 assert await client.plan({}) == {"tags": ["v1"]}
     assert weary.requests == requests
+
+
+@pytest.mark.parametrize("url", ["http://a..b/token", "http://[::1", "http://", "http://" + "x" * 64 + "/token"])
+async def test_a_realm_that_names_no_host_is_no_realm(url: str) -> None:
+    assert await bearer_token(cast(Http, None), f'Bearer realm="{url}"', None, secure=False) is None

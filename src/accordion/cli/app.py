@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 import time
@@ -115,11 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     arguments = list(sys.argv[1:] if argv is None else argv)
     console = Console(as_json="--json" in arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever a terminal can't show must not end a command
+            stream.reconfigure(errors="backslashreplace")
     try:
         parsed = build_parser().parse_args(arguments)
         with access(parsed):
             code: int = parsed.execute(parsed, Context(console, started))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed from outside
+            sys.stdout.flush()
         return code
     except SystemExit as done:  # --help and --version
         return done.code if isinstance(done.code, int) else 0
@@ -140,6 +145,8 @@ def _fail(console: Console, error: AccordionError) -> int:
         console.failure(error)
     except BrokenPipeError:
         return _reader_gone()
+    except OSError:
+        pass  # the output's disk is full: the exit code says what happened
     return error.exit_code
 
 

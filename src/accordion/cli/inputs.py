@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.cli.extras import extra
-from accordion.errors import UsageError
+from accordion.errors import FormatError, UsageError
 
 __all__ = ["read_inputs"]
 
@@ -57,6 +59,13 @@ def _read(text: str, by_name: Mapping[str, TensorSpec]) -> dict[str, Array]:
     return {key: _fitted(array, by_name[key], str(path)) for key, array in arrays.items()}
 
 
+DAMAGE = (
+    *(ValueError, EOFError, KeyError, SyntaxError, RuntimeError, MemoryError),  # NotImplementedError is a RuntimeError
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy raises for files that are no arrays, or damaged ones."""
+
+
 def _numpy(path: Path, name: str) -> dict[str, Array]:
     try:
         with path.open("rb") as stream:
@@ -64,7 +73,7 @@ def _numpy(path: Path, name: str) -> dict[str, Array]:
             if isinstance(loaded, np.ndarray):
                 return {name: loaded}
             return {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except DAMAGE as error:
         raise UsageError(f"{path} is neither an array (.npy, .npz) nor a picture ({', '.join(PICTURES)})") from error
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror or error}") from error
@@ -95,7 +104,10 @@ def _fitted(array: Array, spec: TensorSpec, where: str) -> Array:
         array = array[None]
     if len(array.shape) != len(wanted) or any(isinstance(w, int) and w != a for w, a in zip(wanted, array.shape, strict=True)):
         raise UsageError(f"{where} has the shape {list(array.shape)}; the input {spec.name!r} takes {_shape(spec)}")
-    kind = np.dtype(spec.dtype)
+    try:
+        kind = np.dtype(spec.dtype)
+    except TypeError as error:
+        raise FormatError(f"the input {spec.name!r} is of {spec.dtype!r}, which is no type") from error
     if not np.can_cast(array.dtype, kind, "same_kind"):
         raise UsageError(f"{where} holds {array.dtype}; the input {spec.name!r} takes {kind}")
     made = np.ascontiguousarray(array.astype(kind))

@@ -392,7 +392,8 @@ class _Delivering:
     def _result(self) -> Delivery:
         seconds = time.monotonic() - self.job.started
         held = self.folder.held()
-        if held is None or self.folder.running is None:
+        # Another model that lies here is no answer to what was asked for.
+        if held is None or self.folder.running is None or self.folder.running.state.name != self.job.target.name:
             raise UnmeetableError(
                 f"nothing was complete when the deadline of {self.request.deadline_s:g} s passed; the {self.receiver.received} "
                 "bytes that arrived are kept, and the next fetch goes on from there",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from accordion.artifact.atomic import write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, file_digest, is_digest
-from accordion.artifact.manifest import Descriptor
+from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.artifact.strict_json import dump, parse_object
 from accordion.endpoint.catalog import is_name
 from accordion.endpoint.package import INDEX_MEDIA_TYPE, Document, Package, Snapshot
@@ -82,10 +83,20 @@ def _write_blobs(snapshot: Snapshot, folder: Path) -> Iterator[Path]:
 def _write_streams(snapshot: Snapshot, folder: Path) -> Iterator[Path]:
     for digest, version in snapshot.versions.items():
         target = folder / digest
-        # The same digest is the same bytes; a file that is there was moved into place whole.
-        if not (target.is_file() and target.stat().st_size == version.stream.size):
-            _write_chunks(target, (chunk for layer in version.manifest.layers for chunk in _checked(snapshot, layer)))
+        chunks = partial(_stream, snapshot, version.manifest)
+        if not (target.is_file() and target.stat().st_size == version.stream.size and _holds(target, chunks())):
+            _write_chunks(target, chunks())
         yield target
+
+
+def _stream(snapshot: Snapshot, manifest: Manifest) -> Iterator[bytes]:
+    return (chunk for layer in manifest.layers for chunk in _checked(snapshot, layer))
+
+
+def _holds(target: Path, chunks: Iterator[bytes]) -> bool:
+    """Whether the file is exactly these bytes: one that was damaged since is written again."""
+    with target.open("rb") as stream:
+        return all(stream.read(len(chunk)) == chunk for chunk in chunks) and not stream.read(1)
 
 
 def _write_manifests(snapshot: Snapshot, root: Path) -> list[Path]:

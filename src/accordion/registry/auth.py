@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import TransferError, UsageError
@@ -72,7 +73,7 @@ async def bearer_token(http: Http, challenge: str, credentials: Credentials | No
         return None
     asked = dict(_PARAMETER.findall(challenge))
     realm = asked.pop("realm", "")
-    if not realm.startswith(("https://",) if secure else ("https://", "http://")):
+    if not realm.startswith(("https://",) if secure else ("https://", "http://")) or not _has_host(realm):
         return None
     if credentials is not None and credentials.identity:
         form = {"grant_type": "refresh_token", "client_id": "accordion", "refresh_token": credentials.identity, **asked}
@@ -87,3 +88,12 @@ async def bearer_token(http: Http, challenge: str, credentials: Credentials | No
     found = parse_object(raw, f"the token from {realm}", TOKEN_LIMIT)
     token = found.get("token") or found.get("access_token")
     return f"Bearer {token}" if isinstance(token, str) and token else None
+
+
+def _has_host(url: str) -> bool:
+    """Whether a stranger's URL names a host that can be looked up at all."""
+    try:
+        host = urlsplit(url).hostname
+        return host is not None and bool(host.encode("idna"))
+    except (ValueError, UnicodeError):
+        return False

@@ -305,7 +305,7 @@ class RegistryClient:
                 await asyncio.sleep(pause)
         except ssl.SSLCertVerificationError as error:
             raise TransferError(f"can't reach {self.target.base}: {_reason(error)}") from error
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError) as error:
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, UnicodeError) as error:  # the last: no host's name
             raise TransferError(f"can't reach {self.target.base}: {_reason(error)}") from error
 
     async def _body(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
