@@ -1,8 +1,10 @@
 """What a package costs beside its weights: `python benchmarks/overhead.py PACKAGE`.
 
 For each prefix the bytes of the layers, how many of them are tensors, and the rest: of the layers alone; with the manifest as an
-endpoint sends it; and with manifest and config as they lie in the package. Scales and whatever else an encoding needs are
-tensors. Of a packed segment, its tensors count as what they take when packed alone.
+endpoint sends it; with manifest and config as they lie in the package; and with these and the values that are in the prefix but
+have been replaced for this configuration (batch-norm values and heads of smaller ones, which no graph of it reads any more), as far
+as they take part in what travels. Scales and whatever else an encoding needs are tensors. Of a packed segment, its tensors count as
+what they take when packed alone.
 """
 
 from __future__ import annotations
@@ -10,9 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import onnx
+
 from accordion.artifact.archive import compress, unpack, unpacked_limit
+from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD
+from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
 from accordion.artifact.segment import parse_header, read_header
 
 
@@ -33,16 +38,59 @@ def main() -> None:
                     first = min(info.start for info in parse_header(data, len(data), name).values())
                     found += min(layer.size, len(compress(data[first:])))
         tensors.append(tensors[-1] + found)
+    gone = replaced(layout, manifest, ladder)
     fixed, sent = manifest.size + manifest.config.size, len(compress(manifest.raw))
     print(f"manifest {manifest.size} B ({sent} B as sent), config {manifest.config.size} B, ladder {manifest.layers[0].size} B")
-    print("  k       bytes     tensors   beside   share   with manifest as sent   with manifest and config")
+    print(
+        "  k       bytes     tensors   beside   share   with manifest as sent   with manifest and config   with replaced values too"
+    )
     for rung in ladder.configurations:
         rest = rung.bytes - tensors[rung.layers]
         shares = [f"{rest / rung.bytes:7.2%}"]
         shares += [f"{rest + more:>12,} {(rest + more) / (rung.bytes + more):8.2%}" for more in (sent, fixed)]
+        everything = rest + fixed + gone[rung.index]
+        shares.append(f"{everything:>12,} {everything / (rung.bytes + fixed):8.2%}")
         print(f"{rung.index:3d} {rung.bytes:11,} {tensors[rung.layers]:11,} {rest:8,} {'   '.join(shares)}")
     last = ladder.configurations[-1]
     print(f"whole: {(last.bytes + fixed - tensors[last.layers]) / (4 * last.parameters):.2%} of the complete float32 weights")
+
+
+def replaced(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[int]:
+    """For each configuration, the bytes of tensors in its prefix that no graph of it reads, as they travel: of a packed segment,
+    their share of it."""
+    segments: list[tuple[int, str, list[tuple[int, int]], float]] = []  # layer, path, tensors, bytes sent for a byte
+    graphs: dict[str, bytes] = {}
+    for number, layer in enumerate(manifest.layers):
+        with layout.blob_path(layer.digest).open("rb") as stream:
+            if layer.media_type.endswith("tar+zstd"):
+                files = list(unpack(stream, limit=unpacked_limit(layer.size), what="a layer"))
+            else:
+                files = [(str(layer.path), stream.read())]
+        for path, data in files:
+            if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD):
+                tensors = [(info.start, info.end) for info in parse_header(data, len(data), path).values()]
+                segments.append((number, path, tensors, layer.size / sum(len(one) for _, one in files)))
+            elif path.endswith(".onnx"):
+                graphs[path] = data
+    found = []
+    for rung in ladder.configurations:
+        names = [rung.graph, *(one.graph for one in rung.alternatives if (one.layers or rung.layers) <= rung.layers)]
+        read: dict[str, list[tuple[int, int]]] = {}
+        for name in names:
+            for tensor in onnx.load_from_string(graphs[name]).graph.initializer:
+                where = {entry.key: entry.value for entry in tensor.external_data}
+                if where:
+                    start = int(where.get("offset", 0))
+                    path = str((Path(name).parent / where["location"]).as_posix())
+                    read.setdefault(path, []).append((start, start + int(where["length"])))
+        total = 0.0
+        for number, path, tensors, ratio in segments:
+            if number < rung.layers:
+                alive = read.get(path, [])
+                unread = [end - start for start, end in tensors if not any(a < end and start < b for a, b in alive)]
+                total += sum(unread) * ratio
+        found.append(round(total))
+    return found
 
 
 if __name__ == "__main__":
