@@ -194,7 +194,7 @@ def _several(arguments: argparse.Namespace) -> int:
 
 def _timing(arguments: argparse.Namespace) -> int:
     for precision in [arguments.precision] if arguments.precision else timing.PRECISIONS:
-        _say(f"{precision}")
+        _say(precision)
         found = timing.measure(precision, accelerator=arguments.accelerator, rounds=arguments.rounds, progress=_say)
         timing.write_table([*timing.read_table(), found])
         blocks = ", ".join(f"{one * 1e3:.2f}" for one in found.block_s)

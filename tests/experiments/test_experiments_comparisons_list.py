@@ -99,7 +99,7 @@ def test_a_comparison_goes_on_in_the_precision_in_which_something_of_it_was_begu
     assert (asked.training.precision, asked.training.base_precision) == ("bf16-mixed", "32-true")
 
 
-def test_what_finds_a_learned_order_counts(tmp_path: Path) -> None:
+def test_what_finds_a_learned_order_counts() -> None:
     learned = read_result(FOLDER / "elastic-resnet20-cifar10-brief-learned-s0.json").training
     plain = read_result(FOLDER / "plain-resnet20-cifar10-brief-float32-s0.json").training
     # Ten epochs over a grid of 36 configurations: four fifths of what the plain network's training computes.
