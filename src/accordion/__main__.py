@@ -2,7 +2,7 @@
 
 import sys
 
-from accordion.cli.app import main
+from accordion.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,6 @@
 
 import sys
 
-from accordion.cli.app import main
+from accordion.cli import main
 
 sys.exit(main())

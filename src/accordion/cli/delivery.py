@@ -16,11 +16,11 @@ from accordion.cli.inputs import read_inputs
 from accordion.cli.limits import link_from
 from accordion.cli.table import quality_text
 from accordion.cli.trusting import add_trust, trust_from
+from accordion.device import Delivery, Link, Model, Observer
 from accordion.errors import AccordionError, UsageError
 from accordion.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from accordion.device import Delivery, Link
     from accordion.trust import Trust
 
 __all__ = ["add_transfer", "deliver"]
@@ -51,8 +51,6 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
 
 def deliver(arguments: argparse.Namespace, context: Context, start: Callable[..., Delivery], folder: Path) -> int:
     """Carries the delivery out and says what it brought."""
-    from accordion.device import Observer
-
     trust = trust_from(arguments)
     watcher = _Watcher(folder, arguments.input, context, trust)
     if (target := arguments.timeline) is not None and not target.absolute().parent.is_dir():
@@ -88,8 +86,6 @@ def deliver(arguments: argparse.Namespace, context: Context, start: Callable[...
 
 def _shaped(arguments: argparse.Namespace) -> Link:
     """The link that the transfer is shaped to."""
-    from accordion.device import Link
-
     if arguments.replay is None:
         if arguments.start is not None:
             raise UsageError("--start says where a trace begins: name one with --replay")
@@ -141,8 +137,6 @@ class _Watcher:
             await asyncio.to_thread(self._predict)
 
     def _predict(self) -> None:
-        from accordion.device import Model
-
         try:
             if self._model is None:
                 self._model = Model.open(self.folder, trust=self.trust)

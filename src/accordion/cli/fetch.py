@@ -9,6 +9,7 @@ from typing import Any
 from accordion.cli.console import Context
 from accordion.cli.delivery import add_transfer, deliver
 from accordion.cli.limits import add_limits, request_from
+from accordion.device import fetch
 
 __all__ = ["add", "execute"]
 
@@ -31,7 +32,5 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Fetches."""
-    from accordion.device import fetch
-
     request = request_from(arguments)
     return deliver(arguments, context, lambda **how: fetch(arguments.source, arguments.out, request, **how), arguments.out)

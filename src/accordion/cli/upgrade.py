@@ -10,6 +10,7 @@ from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.delivery import add_transfer, deliver
 from accordion.cli.limits import add_limits, request_from
+from accordion.device import upgrade
 
 __all__ = ["add", "execute"]
 
@@ -31,8 +32,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Upgrades."""
-    from accordion.device import upgrade
-
     reference = arguments.reference and arguments.reference.removeprefix("@")  # as in NAME@sha256:…
     request = request_from(arguments, reference=reference)
     return deliver(arguments, context, lambda **how: upgrade(arguments.model, request, to=arguments.to, **how), arguments.model)
