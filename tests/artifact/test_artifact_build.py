@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from accordion.artifact import layout as layout_module
 from accordion.artifact.atomic import write_file, write_named_by_content
 from accordion.artifact.build import ConfigurationParts, build_version, prefix_bytes
 from accordion.artifact.digest import Verifier, sha256_digest
@@ -270,6 +271,39 @@ def test_a_tag_moves_and_a_missing_blob_is_refused(fields: dict[str, Any], tmp_p
     with pytest.raises(FormatError, match="lacks the blob"):
         layout.add_version("v0", first)
     assert list(layout.tags()) == ["v1"]
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_layout_that_a_full_disk_stopped_is_made_whole_next_time(
+    golden: Path, tmp_path: Path, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter([True] * written)
+
+    def full(path: Path, data: bytes) -> None:
+        if not next(left, False):
+            raise StorageError("the disk is full")
+        write_file(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout_module, "write_file", full)
+        with pytest.raises(StorageError):
+            Layout.create(tmp_path / "p")
+    (tmp_path / "p" / ".new-0123456789abcdef").write_bytes(b"of a write that was killed")
+    assert Layout.create(tmp_path / "p").tags() == {}
+    for spoil in ("mine.txt", "blobs/sha256/mine.txt"):
+        (tmp_path / spoil.replace("/", "-")).joinpath("blobs", "sha256").mkdir(parents=True)
+        (tmp_path / spoil.replace("/", "-") / spoil).write_text("mine")
+        with pytest.raises(UsageError, match="is no package"):
+            Layout.create(tmp_path / spoil.replace("/", "-"))
+
+
+def test_what_cannot_be_read_is_not_called_wrong(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(self: Layout, tag: str) -> None:
+        raise StorageError("can't read it: Permission denied")
+
+    monkeypatch.setattr(Layout, "manifest", unreadable)
+    with pytest.raises(StorageError):
+        verify_package(golden / "versions")
 
 
 def test_versions_are_found_by_tag_and_digest(golden: Path) -> None:

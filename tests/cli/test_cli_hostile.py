@@ -1,4 +1,4 @@
-"""Packages whose weights would become too large, too slow or nonsense on the device: every command refuses them, code 4, one line."""
+"""Packages that would become too large, too slow or nonsense on the device, or whose ladder lies about them: every command refuses them, code 4, one line."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ NAMES = (
     "odd number of codes",
     "scale that is no number",
     "infinite scale in an archive",
+    "input of another name",
+    "output that is not there",
+    "input of other axes",
 )
 
 

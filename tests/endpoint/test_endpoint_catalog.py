@@ -165,6 +165,19 @@ async def test_a_new_tag_is_seen_at_once(client: httpx.AsyncClient, package: Any
     assert (await client.get("/v2/team/net/manifests/new")).content == package.manifests["v2"].raw
 
 
+async def test_a_blob_that_changed_its_size_is_not_sent_under_its_name(client: httpx.AsyncClient, package: Any) -> None:
+    layer = package.manifests["v2"].layers[-1]
+    path = Layout.open(package.path).blob_path(layer.digest)
+    whole = path.read_bytes()
+    assert (await client.get(f"/v2/team/net/blobs/{layer.digest}")).content == whole
+    path.write_bytes(whole + b"more")
+    answer = await client.get(f"/v2/team/net/blobs/{layer.digest}")
+    assert answer.status_code == 404
+    assert "immutable" not in answer.headers.get("cache-control", "")
+    path.write_bytes(whole)
+    assert (await client.get(f"/v2/team/net/blobs/{layer.digest}")).content == whole
+
+
 async def test_an_index_that_breaks_leaves_what_was_served(client: httpx.AsyncClient, package: Any) -> None:
     assert (await client.get("/v2/team/net/manifests/latest")).status_code == 200
     whole = (package.path / "index.json").read_bytes()

@@ -19,7 +19,7 @@ from accordion.cli import main
 from accordion.endpoint import create_app
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.remote import RemotePackage, source_reference
-from accordion.errors import FormatError, UsageError
+from accordion.errors import FormatError, TransferError, UsageError
 from accordion.registry import Reference
 from serving import serving
 from stock_registry import stock_registry
@@ -207,6 +207,8 @@ async def test_wrong_usage(behind: tuple[Behind, str], tmp_path: Path) -> None:
             await asyncio.to_thread(Catalog, texts)
     with pytest.raises(FormatError, match="none"):
         await asyncio.to_thread(Catalog, [f"{url}/none"])
+    with pytest.raises(TransferError, match="can't reach"):  # what is there nobody knows
+        await asyncio.to_thread(Catalog, ["http://127.0.0.1:1/team/net"])
 
 
 @pytest.fixture

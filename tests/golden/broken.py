@@ -372,6 +372,26 @@ def broken(out: Path, package: Path | None = None) -> dict[str, Path]:
     make.add("external data at a negative place", whole.with_graph(_external(offset="-8")))
     make.add("external data of another length", whole.with_graph(_external(length="1")))
     make.add("graph that is none", whole.with_layer(0, replace(graphs, data=tar(("000.onnx", b"\x80\x04\x95pickle")))))
+    unused = tar(("unused.onnx", untar(more_graphs.data)[0][1]))
+    make.add(
+        "graph that nothing runs",
+        replace(whole, layers=(graphs, first, Layer(GRAPHS_TAR, unused), more_graphs, second, document)).with_rung(1, layers=6),
+    )
+    make.add(
+        "graphs before they are needed",
+        replace(whole, layers=(graphs, more_graphs, first, second, document)).with_rung(0, layers=4),
+    )
+
+    def other(kind: str, **changes: Any) -> Parts:
+        return replace(whole, ladder={**whole.ladder, kind: [{**whole.ladder[kind][0], **changes}]})
+
+    make.add("input of another name", other("inputs", name="z"))
+    make.add("input of another type", other("inputs", dtype="int64"))
+    make.add("input of another size", other("inputs", shape=["n", 7]))
+    make.add("input of other axes", other("inputs", shape=["n", 1, 4]))
+    make.add("output that is not there", other("outputs", name="probabilities"))
+    make.add("output of another size", other("outputs", shape=["n", 99], labels=None))
+    make.add("labels for other classes", other("outputs", labels=["one"]))
     make.add("missing graph", whole.with_rung(1, graph="none.onnx"))
 
     make.add("graph that makes a terabyte", whole.with_graph(_bomb))
@@ -409,6 +429,19 @@ def broken(out: Path, package: Path | None = None) -> dict[str, Path]:
 
     make.add("wrong diffIds", replace(whole, config=other_diff_ids))
     make.add("no diffIds", replace(whole, config=lambda value: {**value, "modelfs": {"type": "layers", "diffIds": []}}))
+    make.add(
+        "diffId that is none", replace(whole, config=lambda value: {**value, "modelfs": {"type": "layers", "diffIds": ["x"] * 6}})
+    )
+    make.add("config with a field of another schema", replace(whole, config=lambda value: {**value, "more": 1}))
+    for name, part, field_, wrong_value in (
+        ("config whose name is none", "descriptor", "name", 5),
+        ("config without a format", "config", "format", None),
+        ("config of no time", "descriptor", "createdAt", "yesterday"),
+    ):
+        make.add(
+            name,
+            replace(whole, config=lambda value, p=part, f=field_, w=wrong_value: {**value, p: {**value[p], f: w}}),  # type: ignore[misc]
+        )
     make.add("config that is none", replace(whole, config=lambda value: [1, 2]))
     make.add("another artifact type", replace(whole, manifest=lambda value: {**value, "artifactType": "application/x-other"}))
     make.add("manifest that is none", replace(whole, manifest=lambda value: "manifest"))

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 from accordion.errors import StorageError
 
-__all__ = ["write_file", "write_named_by_content"]
+__all__ = ["UNFINISHED", "write_file", "write_named_by_content"]
 
 T = TypeVar("T")
+UNFINISHED = ".new-"  # how the name of a file begins that is being written; one that was killed leaves such a file
 _MODE = 0o644  # before the umask, as if the file had been opened plainly; Python's temporary files are 0600
 
 
@@ -56,6 +57,6 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
 def _new_file(folder: Path) -> tuple[int, Path]:
     """A file under a name of its own, open for writing."""
     while True:
-        path = folder / f".new-{secrets.token_hex(8)}"
+        path = folder / f"{UNFINISHED}{secrets.token_hex(8)}"
         with suppress(FileExistsError):
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), path

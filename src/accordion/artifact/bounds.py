@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from accordion.artifact.operators import ALLOWED, TABULAR, names, work
 from accordion.artifact.remembered import Remembered, Row
+from accordion.artifact.tensor_spec import TensorSpec
 from accordion.errors import FormatError
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ Shapes = tuple[tuple[int, tuple[int, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the ladder says of a configuration."""
+    """What the ladder says of a configuration; without `inputs` and `outputs` what goes in and out is not looked at."""
 
     parameters: int
     macs: int
     macs_per: str = "input"
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.paths import check_path, check_unique
-from accordion.artifact.strict_json import dump
+from accordion.artifact.strict_json import Fields, dump
+from accordion.artifact.tensor_spec import TensorSpec
 from accordion.artifact.weights import SegmentFile, Weights, check_segment_bytes
 from accordion.errors import FormatError
 
@@ -94,7 +95,7 @@ def build_version(
     rows = ladder_fields["configurations"]
     if len(rows) != len(configurations) or not rows:
         raise FormatError(f"the ladder has {len(rows)} configurations, the parts are for {len(configurations)}")
-    _check_parts(configurations, rows, documents or {})
+    _check_parts(configurations, ladder_fields, documents or {})
     arranged = _arrange(ladder_fields, configurations, archives)
     ladder = _ladder_layer(ladder_fields, configurations, arranged)
     everything = [ladder, *arranged.layers]
@@ -120,17 +121,15 @@ def prefix_bytes(ladder_fields: Mapping[str, Any], configurations: Sequence[Conf
 _STATED = frozenset({"parameters", "macs", "macs_per"})
 
 
-def _check_parts(
-    configurations: Sequence[ConfigurationParts], rows: Sequence[Mapping[str, Any]], documents: Mapping[str, bytes]
-) -> None:
+def _check_parts(configurations: Sequence[ConfigurationParts], fields: Mapping[str, Any], documents: Mapping[str, bytes]) -> None:
     graphs: dict[str, bytes] = {}
     weights = Weights()
-    for parts, row in zip(configurations, rows, strict=True):
+    for parts, row in zip(configurations, fields["configurations"], strict=True):
         for path, data in parts.segments.items():
             if path in weights.files:
                 raise FormatError(f"the segment {path!r} occurs twice")
             weights.files[path] = SegmentFile.of(data, check_segment_bytes(data, path))
-        declared = Declared(row["parameters"], row["macs"], row["macs_per"]) if row.keys() >= _STATED else None
+        declared = _declared(fields, row) if row.keys() >= _STATED else None
         for path, data in parts.graphs.items():
             if graphs.setdefault(path, data) != data:
                 raise FormatError(f"two configurations have different graphs at {path!r}")
@@ -139,6 +138,14 @@ def _check_parts(
     for path in paths:
         check_path(path)
     check_unique(paths)
+
+
+def _declared(fields: Mapping[str, Any], row: Mapping[str, Any]) -> Declared:
+    specs = {
+        name: TensorSpec.from_list(Fields(row if row.get(name) is not None else fields, "the ladder"), name)
+        for name in ("inputs", "outputs")
+    }
+    return Declared(row["parameters"], row["macs"], row["macs_per"], specs["inputs"], specs["outputs"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A graph may name only files of its package, and only ranges inside them; it computes with ONNX's own operators, in a straight line;
 it holds no weights of its own; every value is made before it is used, so there are no cycles; and its size, what it makes of its
-weights and what it computes are bounded (`accordion.artifact.bounds`). Numbers that it reads are finite, indices in range.
+weights and what it computes are bounded (`accordion.artifact.bounds`). Numbers that it reads are finite, indices in range. What
+goes in and comes out is what the ladder says.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from accordion.artifact.bounds import Declared, bits_of, check_bounds
 from accordion.artifact.external import from_root
 from accordion.artifact.indices import check_indices
+from accordion.artifact.interface import check_interface
 from accordion.artifact.paths import check_path
 from accordion.artifact.remembered import Kind, Remembered, Row, kind_of
 from accordion.artifact.weights import Weights
@@ -74,6 +76,8 @@ def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, decl
     nodes, tensors = checked.graph(model.graph)
     bounds = check_bounds(model, nodes, tensors, sum(sizes.values()), declared, what, remembered)
     check_indices(model, bounds, weights, what)
+    if declared is not None and declared.inputs:
+        check_interface(model.graph, declared.inputs, declared.outputs, what)
     return frozenset(checked.read)
 
 

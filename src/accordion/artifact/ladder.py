@@ -78,11 +78,6 @@ class Configuration:
     alternatives: tuple[Alternative, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def declared(self) -> Declared:
-        """What its graphs are held against."""
-        return Declared(self.parameters, self.macs, self.macs_per)
-
     def alternatives_within(self, layers: int) -> tuple[Alternative, ...]:
         """Those whose graphs are among the first `layers` layers, at least n(k)."""
         return tuple(one for one in self.alternatives if one.layers <= layers)
@@ -156,6 +151,11 @@ class Ladder:
     def outputs_of(self, k: int) -> tuple[TensorSpec, ...]:
         """What configuration `k` gives."""
         return self.configurations[k].outputs or self.outputs
+
+    def declared(self, k: int) -> Declared:
+        """What the graphs of configuration `k` are held against."""
+        rung = self.configurations[k]
+        return Declared(rung.parameters, rung.macs, rung.macs_per, self.inputs_of(k), self.outputs_of(k))
 
     def complete_within(self, layers: int) -> int | None:
         """The largest configuration that the first `layers` layers hold, or None."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accordion.artifact.archive import unpack, unpacked_limit
-from accordion.artifact.atomic import write_file, write_named_by_content
+from accordion.artifact.atomic import UNFINISHED, write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, check_digest, file_digest, is_digest, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.manifest import (
@@ -79,7 +79,7 @@ class Layout:
 
     @classmethod
     def create(cls, directory: Path | str) -> Layout:
-        """A package directory, made where there is none or an empty one; an existing one is opened.
+        """A package directory, made where there is none or an empty one; an existing one is opened, a begun one made whole.
 
         Raises:
             UsageError: the directory holds something else.
@@ -88,7 +88,7 @@ class Layout:
         path = Path(directory)
         if (path / "oci-layout").exists():
             return cls.open(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not _is_begun(path)):
             raise UsageError(f"{path} is there already and is no package; name an empty or a new directory")
         layout = cls(path)
         try:
@@ -309,6 +309,14 @@ class Layout:
         folder = self.path / "blobs" / "sha256"
         path = write_named_by_content(folder, chunks(), lambda: folder / digest.hexdigest())
         return "sha256:" + path.name, size
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a directory holds no more than `Layout.create` had made when it was stopped, by a full disk perhaps."""
+    empty, index = (path / "blobs", path / "blobs" / "sha256"), path / "index.json"
+    there = {place for folder in (path, *empty) if folder.is_dir() for place in folder.iterdir()}
+    there -= {place for place in there if place.name.startswith(UNFINISHED)}
+    return there <= {*empty, index} and (index not in there or index.read_bytes() == _index_bytes([]))
 
 
 def _index_bytes(entries: list[tuple[str | None, Descriptor]]) -> bytes:

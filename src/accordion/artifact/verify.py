@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from accordion.artifact.alternative import Alternative
 from accordion.artifact.archive import diff_id_of, gzip_diff_id, unpack, unpacked_limit
 from accordion.artifact.bounds import Declared
+from accordion.artifact.config import CONFIG_LIMIT, read_diff_ids
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import Configuration, Ladder
@@ -24,13 +26,11 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.paths import check_unique
-from accordion.artifact.strict_json import Fields, parse_object
+from accordion.artifact.strict_json import parse_object
 from accordion.artifact.weights import SegmentFile, Weights, check_segment, check_segment_bytes, finite_of
-from accordion.errors import AccordionError, ContentError, FormatError
+from accordion.errors import AccordionError, ContentError, FormatError, StorageError
 
 __all__ = ["Contents", "verify_package"]
-
-CONFIG_LIMIT = 16 * 2**20
 
 
 class Contents:
@@ -41,6 +41,7 @@ class Contents:
         self.files: dict[str, list[tuple[str, str, int]]] = {}  # of weights: path, digest and size of each, by their layer's digest
         self.weights = Weights()
         self.graphs: dict[str, bytes] = {}
+        self.layers_of_graphs: dict[int, set[str]] = {}  # not asked about yet
         self.read: set[str] = set()  # files that the graphs checked so far read
 
     def add(self, index: int, layer: Descriptor, path: Path) -> None:
@@ -56,6 +57,7 @@ class Contents:
             if layer.size > GRAPH_LIMIT:
                 raise FormatError(f"{what} has {layer.size} bytes, more than the {GRAPH_LIMIT} that a graph may have")
             self.graphs[str(layer.path)] = path.read_bytes()
+            self.layers_of_graphs[index] = {str(layer.path)}
         if layer.path is not None:
             self._take(layer.path, layer.size)
         elif layer.media_type in (GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD):
@@ -69,6 +71,7 @@ class Contents:
                         self.weights.files[name] = replace(self.weights.files[name], floats=finite_of(tensors))
                     elif name.endswith(".onnx"):
                         self.graphs[name] = data
+                        self.layers_of_graphs.setdefault(index, set()).add(name)
             count = len(self.files.get(layer.digest, ()))
             if layer.media_type == WEIGHT_TAR_ZSTD and count != 1:
                 raise FormatError(f"{what} holds {count} files: a layer of weights is one segment")
@@ -88,6 +91,11 @@ class Contents:
     def unread(self) -> list[str]:
         """Segments that no graph so far reads."""
         return [path for path in self.weights.files if path not in self.read]
+
+    def early(self, k: int, first: Mapping[str, int]) -> list[int]:
+        """Layers since the last call that hold graphs, none of which is run by a configuration up to `k`, as `first` has them."""
+        new, self.layers_of_graphs = self.layers_of_graphs, {}
+        return [index for index, paths in new.items() if all(first.get(path, k + 1) > k for path in paths)]
 
     def _take(self, path: str, size: int) -> None:
         self.sizes[path] = size if path not in self.sizes else -1
@@ -109,7 +117,10 @@ def _member(path: Path, size: int, name: str) -> Callable[[int, int], Iterator[b
 
 
 def verify_package(directory: Path) -> list[str]:
-    """What is wrong with a package, a line each; empty if nothing is. UsageError if there is no such directory."""
+    """What is wrong with a package, a line each; empty if nothing is.
+
+    UsageError if there is no such directory, StorageError if it can't be read.
+    """
     try:
         layout = Layout.open(directory)
         references, tags = layout.references(), layout.tags()
@@ -120,6 +131,8 @@ def verify_package(directory: Path) -> list[str]:
     for tag, descriptor in references.items():
         try:
             found = _version(layout, layout.manifest(tag), sound) if tag in tags else _other(layout, descriptor, sound)
+        except StorageError:
+            raise  # what can't be read is not known to be wrong
         except AccordionError as error:
             found = [str(error)]
         problems += [f"{tag}: {problem}" for problem in found]
@@ -149,6 +162,7 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
     waiting = list(ladder.configurations)
     late: list[tuple[Configuration, Alternative, set[str]]] = []  # with the segments that the configuration has
     again: set[str] = set()
+    first = _first_use(ladder)
     for index, layer in enumerate(manifest.layers):
         if index >= ladder.configurations[-1].layers and layer.digest in again:
             continue  # graphs between the alternates, a second time
@@ -163,7 +177,7 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
             now = configuration.alternatives_within(configuration.layers)
             for graph in (configuration.graph, *(one.graph for one in now)):
                 try:
-                    contents.check_graph(graph, configuration.declared)
+                    contents.check_graph(graph, ladder.declared(configuration.index))
                 except ContentError as error:
                     problems.append(f"configuration {configuration.index}: {error}")
             late += [(configuration, one, set(contents.weights.files)) for one in configuration.late_alternatives()]
@@ -171,11 +185,16 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
                 problems.append(
                     f"configuration {configuration.index}: no graph up to here reads {idle[0]!r}, which stands among its layers"
                 )
+            if (early := contents.early(configuration.index, first)) and not problems:
+                problems.append(
+                    f"configuration {configuration.index}: layer {early[0]} stands among its layers, but none of its graphs is "
+                    "needed that soon"
+                )
         arrived = [one for one in late if one[1].layers == index + 1]
         late = [one for one in late if one not in arrived]
         for configuration, alternative, segments in arrived:
             try:
-                contents.check_graph(alternative.graph, configuration.declared, segments)
+                contents.check_graph(alternative.graph, ladder.declared(configuration.index), segments)
             except ContentError as error:
                 problems.append(f"configuration {configuration.index}: {error}")
     for index, alternate in manifest.alternates.items():
@@ -188,15 +207,20 @@ def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
     return problems
 
 
+def _first_use(ladder: Ladder) -> dict[str, int]:
+    """Each graph of the ladder with the first configuration among whose layers it may be, because something runs it by then."""
+    found: dict[str, int] = {}
+    needed = [rung.layers for rung in ladder.configurations]
+    for rung in ladder.configurations:
+        found.setdefault(rung.graph, rung.index)
+        for one in rung.alternatives:
+            found[one.graph] = min(found.get(one.graph, len(ladder)), max(rung.index, bisect_left(needed, one.layers)))
+    return found
+
+
 def _config(layout: Layout, manifest: Manifest) -> None:
-    raw = layout.read_blob(manifest.config, limit=CONFIG_LIMIT)
-    fields = Fields(parse_object(raw, "the config", CONFIG_LIMIT), "the config")
-    for name in ("descriptor", "config"):
-        if not isinstance(fields.get(name), dict):
-            raise FormatError(f"the config has no object {name!r}, which ModelPack requires")
-    modelfs = Fields(fields.get("modelfs"), "the config's modelfs")
-    stated = modelfs.texts("diffIds")
-    if modelfs.text("type") != "layers" or len(stated) != len(manifest.layers):
+    stated = read_diff_ids(layout.read_blob(manifest.config, limit=CONFIG_LIMIT))
+    if len(stated) != len(manifest.layers):
         raise FormatError(f"the config has {len(stated)} diffIds, the manifest {len(manifest.layers)} layers")
     for index, (layer, promised) in enumerate(zip(manifest.layers, stated, strict=True)):
         if _diff_id(layout, layer) != promised:

@@ -423,7 +423,8 @@ def _latency_s(extra: Mapping[str, Any]) -> float | None:
 
 
 def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
-    """What is wrong with a model folder, a line each; empty if nothing is. UsageError if there is none.
+    """What is wrong with a model folder, a line each; empty if nothing is. UsageError if there is none, StorageError if a file
+    can't be read.
 
     `trust` is what this device trusts; left out, what it is configured to.
     """
@@ -446,7 +447,7 @@ def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
     for name in store.state.files:
         try:
             store.check_file(name)
-        except AccordionError as error:
+        except ContentError as error:
             problems.append(str(error))
     try:
         ladder = store.ladder()
@@ -460,6 +461,6 @@ def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
         for k in range((complete if complete is not None else -1) + 1):
             try:
                 store.check_graph(ladder, k)
-            except AccordionError as error:
+            except ContentError as error:
                 problems.append(f"configuration {k}: {error}")
     return list(dict.fromkeys(problems))

@@ -236,7 +236,7 @@ class Store:
         files = {path: SegmentFile.at(self.root / path) for path, entry in self.state.files.items() if entry.layer in weights}
         seen = Weights(files, self._seen.checked, self._seen.remembered)
         for graph in graphs:
-            check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), seen, graph, rung.declared)
+            check_graph(read_bounded(self.root / graph, GRAPH_LIMIT), seen, graph, ladder.declared(k))
 
     def _late_here(self, rung: Configuration) -> list[Alternative]:
         """Its alternatives that came later than the configuration itself, and are here."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from accordion.endpoint.package import Package
 from accordion.endpoint.remote import REFRESH_S, RemotePackage, source_reference
 from accordion.endpoint.served import Served, Source
-from accordion.errors import FormatError, UsageError
+from accordion.errors import FormatError, TransferError, UsageError
 
 __all__ = ["Catalog", "is_name"]
 
@@ -40,6 +40,7 @@ class Catalog:
     Raises:
         UsageError: a directory is missing or holds no package, a name is impossible, or two are equal.
         FormatError: not one package can be served.
+        TransferError: nor is there one, and a registry can't be reached.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Catalog:
         self._scan(first=True)
         if not any(package.snapshot() is not None for package in self._packages.values()):
             name, problem = next(iter(self.problems().items()), ("", "there is no package"))
-            raise FormatError(f"nothing can be served: {name}: {problem}")
+            kind = TransferError if any(package.unreachable for package in self._far) else FormatError
+            raise kind(f"nothing can be served: {name}: {problem}")
         if whole:
             self._load_all()
 

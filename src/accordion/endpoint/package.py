@@ -108,6 +108,7 @@ class Snapshot:
     _by_digest: dict[str, Document] = field(default_factory=dict)
     _unnamed: dict[str, tuple[Document | None, Version | None]] = field(default_factory=dict)
     _referrers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _promised: dict[str, int] = field(default_factory=dict)  # bytes of each blob of the named versions
     _contents: dict[str, tuple[str, _Stamp, Content]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -128,12 +129,18 @@ class Snapshot:
         return [tag for tag, document in self.tags.items() if document.digest in self.versions]
 
     def blob(self, digest: str) -> Body | None:
-        """The blob with this digest, if there is one: the very same value for as long as the file is the same."""
+        """The blob with this digest, if there is one: the very same value for as long as the file is the same.
+
+        A file of another size than its manifest promised is not that blob, and is never sent under its name.
+        """
         if (known := self._contents.get(digest)) is not None and _file_stamp(known[0]) == known[1]:
             return known[2]
         path = self.layout.blob_path(digest)
         if (stamp := _file_stamp(path)) is None:
             self._contents.pop(digest, None)
+            return None
+        if stamp[2] != self._promised.get(digest, stamp[2]):
+            LOG.error("the blob %s has %d bytes, promised are %d: it is not sent", digest, stamp[2], self._promised[digest])
             return None
         if len(self._contents) >= _MOST_CONTENTS:
             self._contents.clear()
@@ -174,7 +181,8 @@ class Snapshot:
             before = known.get(document.digest)
             if before is not None:
                 _check_blobs(self.layout, before.manifest)
-            self.versions[document.digest] = before or Version.load(self.layout, document)
+            version = self.versions[document.digest] = before or Version.load(self.layout, document)
+            self._promised |= {one.digest: one.size for one in (version.manifest.config, *version.manifest.layers)}
         self.tags[tag] = document
         self._by_digest[document.digest] = document
 

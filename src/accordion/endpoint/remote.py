@@ -22,7 +22,7 @@ from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.endpoint.content import BLOCK_BYTES
 from accordion.endpoint.package import COSIGN_ARTIFACT_TYPE, Document, Version
 from accordion.endpoint.served import Body
-from accordion.errors import AccordionError, FormatError, UsageError
+from accordion.errors import AccordionError, FormatError, TransferError, UsageError
 from accordion.registry import Reference, RegistryClient, parse_reference
 from accordion.registry.blobs import blobs_of
 
@@ -162,6 +162,7 @@ class RemotePackage:
         self._looked: float | None = None
         self._snapshot: RemoteSnapshot | None = None
         self._problem: str | None = None
+        self.unreachable = False  # when last looked at: nothing is known of what it holds
 
     @property
     def problems(self) -> list[str]:
@@ -197,8 +198,9 @@ class RemotePackage:
     def _look(self) -> None:
         try:
             self._snapshot = asyncio.run(_load(self.target, self._snapshot))
-            self._problem = None
+            self._problem, self.unreachable = None, False
         except AccordionError as error:
+            self.unreachable = isinstance(error, TransferError)
             if str(error) != self._problem:
                 LOG.warning("%s: %s", self.name, error)
             self._problem = str(error)
