@@ -13,6 +13,7 @@ from accordion.artifact.layout import Layout
 from accordion.artifact.verify import verify_package
 from accordion.device import Model, Request, fetch, shed, upgrade, verify_model
 from accordion.errors import DigestError
+from accordion.planning import Held, make_plan
 from odd_packages import GRAPH_RAW, WEIGHT_RAW, adding, write  # type: ignore[import-not-found]
 from serving import serving
 
@@ -71,6 +72,17 @@ def test_bytes_that_stand_at_two_paths_are_put_at_both(twice: Path, tmp_path: Pa
     assert verify_model(tmp_path / "m") == []
     shed(tmp_path / "m", 0)
     assert verify_model(tmp_path / "m") == []
+
+
+def test_a_plan_does_not_send_the_same_bytes_for_another_path(twice: Path) -> None:
+    layout = Layout.open(twice)
+    manifest = layout.manifest()
+    ladder = layout.ladder(manifest)
+    plan = make_plan("odd", manifest, ladder, Request(held=Held(manifest.digest, 0)))
+    assert plan.configuration == 1
+    assert [layer.digest for layer in plan.layers] == [manifest.layers[3].digest]
+    assert plan.bytes_to_send == manifest.layers[3].size
+    assert plan.ranges == ((manifest.offsets[3], manifest.offsets[4] - 1),)
 
 
 def test_a_folder_of_an_earlier_program_gets_the_second_path(twice: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from accordion import units
 from accordion.errors import UsageError
 
-__all__ = ["bits_per_second", "count", "data", "fraction", "index", "number", "or_none", "port", "seconds"]
+__all__ = ["bits_per_second", "count", "data", "fraction", "index", "number", "or_none", "port", "reference", "seconds"]
 
 T = TypeVar("T")
 
@@ -81,6 +81,11 @@ count = _checked(_whole(1, "count"))
 number = _checked(_number)
 fraction = _checked(_fraction)
 port = _checked(_port)
+
+
+def reference(text: str) -> str:
+    """A tag, or a digest, which may be written as it stands behind a name: `@sha256:…`."""
+    return text.removeprefix("@")
 
 
 def or_none(parse: Callable[[str], T]) -> Callable[[str], T | None]:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from typing import Any
 
+from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.limits import add_limits, link_from, request_from
 from accordion.cli.source import open_relatives, open_source
@@ -28,7 +29,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         description="Asks an endpoint, or works out from a package, which configuration the limits allow and what it would cost.",
     )
     parser.add_argument("source", metavar="URL/NAME[:TAG]|PACKAGE", help="a version at an endpoint, or a package directory")
-    parser.add_argument("--reference", metavar="TAG", help="which version (latest, else the only one)")
+    parser.add_argument("--reference", type=options.reference, metavar="TAG", help="which version (latest, else the only one)")
     parser.add_argument("--held", metavar="MODEL", help="a model folder: plan its upgrade")
     add_limits(parser)
     return parser
@@ -76,9 +77,9 @@ def make(arguments: argparse.Namespace) -> Plan:
     request = request if link is None else link.into(request)
     if arguments.reference is None and len(forms := open_relatives(arguments.source, prefers=request.prefer is not None)) > 1:
         tables = [PlanTable(form.manifest, form.ladder) for form in forms]
-        return choose(forms[0].label, tables, request, "bytes", held=version)
+        return choose(forms[0].name, tables, request, "bytes", held=version)
     source = open_source(arguments.source, arguments.reference)
-    return make_plan(source.label, source.manifest, source.ladder, request, held=version)
+    return make_plan(source.name, source.manifest, source.ladder, request, held=version)
 
 
 async def _ask(target: Reference, request: Request) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.table import ladder_table
 from accordion.units import format_bytes
@@ -18,7 +19,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "show", help="the ladder as a table", description="Shows what each configuration costs and how good it was measured to be."
     )
     parser.add_argument("source", metavar="PACKAGE|MODEL|URL/NAME", help="a package directory, a model folder, or one elsewhere")
-    parser.add_argument("--reference", metavar="TAG", help="which version (latest, else the only one)")
+    parser.add_argument("--reference", type=options.reference, metavar="TAG", help="which version (latest, else the only one)")
     return parser
 
 

@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("package", type=Path, metavar="PACKAGE", help="a package directory")
     parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key")
-    parser.add_argument("--reference", metavar="TAG", help="which version (latest, else the only one)")
+    parser.add_argument("--reference", type=options.reference, metavar="TAG", help="which version (latest, else the only one)")
     parser.add_argument("--name", help="the name under which devices will ask for it (the directory's own)")
     parser.add_argument(
         "--tag", action="append", default=[], help="a tag that it holds for; once more for others (all it has here)"

@@ -21,9 +21,13 @@ Kind = Literal["package", "model"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`label` is its name for people; `complete` the largest configuration that a model folder holds, None elsewhere."""
+    """`label` says to people where it lies, `name` is what it is called there.
+
+    `complete` is the largest configuration that a model folder holds, None elsewhere.
+    """
 
     label: str
+    name: str
     manifest: Manifest
     ladder: Ladder
     complete: int | None = None
@@ -74,7 +78,7 @@ async def _remote_relatives(target: Reference, *, prefers: bool) -> list[Source]
     from accordion.registry.versions import read_relatives
 
     async with RegistryClient(target) as client:
-        return [Source(str(target), one.manifest, one.ladder) for one in await read_relatives(client, prefers=prefers)]
+        return [Source(str(target), target.name, one.manifest, one.ladder) for one in await read_relatives(client, prefers=prefers)]
 
 
 def _with(target: Reference, reference: str | None) -> Reference:
@@ -90,14 +94,14 @@ def _package(path: Path, reference: str | None) -> Source:
     manifest = layout.manifest(reference)
     ladder = layout.ladder(manifest)
     ladder.check_against(manifest)
-    return Source(path.resolve().name, manifest, ladder)
+    return Source(path.resolve().name, path.resolve().name, manifest, ladder)
 
 
 def _model(path: Path) -> Source:
     from accordion.device import Model
 
     with Model.open(path) as model:
-        return Source(path.resolve().name, model.manifest, model.ladder, model.configuration)
+        return Source(path.resolve().name, path.resolve().name, model.manifest, model.ladder, model.configuration)
 
 
 async def _remote(target: Reference) -> Source:
@@ -114,4 +118,4 @@ async def _remote(target: Reference) -> Source:
             raise FormatError(f"the ladder of {target} has {first.size} bytes; {LADDER_LIMIT} are allowed")
         ladder = decode_ladder(first, b"".join([chunk async for chunk in client.blob(first)]))
         ladder.check_against(manifest)
-        return Source(str(target), manifest, ladder)
+        return Source(str(target), target.name, manifest, ladder)

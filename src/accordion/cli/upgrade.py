@@ -24,7 +24,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder")
     parser.add_argument("--to", type=options.index, metavar="K", help="this configuration")
-    parser.add_argument("--reference", metavar="TAG", help="another version")
+    parser.add_argument("--reference", type=options.reference, metavar="TAG", help="another version")
     add_limits(parser)
     add_transfer(parser)
     return parser
@@ -32,6 +32,5 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Upgrades."""
-    reference = arguments.reference and arguments.reference.removeprefix("@")  # as in NAME@sha256:…
-    request = request_from(arguments, reference=reference)
+    request = request_from(arguments, reference=arguments.reference)
     return deliver(arguments, context, lambda **how: upgrade(arguments.model, request, to=arguments.to, **how), arguments.model)

@@ -50,6 +50,7 @@ class PlanTable:
         worse_end = 0 if sign > 0 else 1
         self._sign = sign
         self._layers = [rung.layers for rung in rungs]
+        self._repeats = len({layer.digest for layer in manifest.layers}) < len(manifest.layers)
         self._bytes = [rung.bytes for rung in rungs]
         self._macs = [rung.macs for rung in rungs]
         self._inference_j = [joules.value for joules in ladder_j(ladder)]
@@ -205,15 +206,20 @@ class PlanTable:
         """Which layers the device lacks (None: it holds another count of these very layers), and the held configuration or -1."""
         if held is None:
             return None, -1
-        if held.manifest == self.manifest.digest:
+        same = held.manifest == self.manifest.digest
+        if same and not self._repeats:
             _check_held(held, len(self))
             return None, held.configuration
-        if version is None or version[0].digest != held.manifest:
+        manifest, ladder = (self.manifest, self.ladder) if same else version or (None, None)
+        if manifest is None or ladder is None or manifest.digest != held.manifest:
             raise RequestError("held.manifest", f"the version {held.manifest} is not known here")
-        manifest, ladder = version
         _check_held(held, len(ladder))
         have = {layer.digest for layer in manifest.layers[: ladder.configurations[held.configuration].layers]}
-        return [layer.digest not in have for layer in self.manifest.layers], -1
+        missing = []
+        for layer in self.manifest.layers:
+            missing.append(layer.digest not in have)
+            have.add(layer.digest)  # the same bytes at another path are not sent twice
+        return missing, held.configuration if same else -1
 
     def _missing_ends(self, missing: list[bool] | None, held_index: int) -> list[int]:
         """Bytes to send for each configuration."""
