@@ -91,6 +91,19 @@ def test_nothing_complete_at_the_deadline(endpoint: str, tmp_path: Path) -> None
     assert fetch(endpoint, tmp_path / "m").bytes_received < whole - 4000
 
 
+def test_what_had_arrived_of_another_model_goes(endpoint: str, served: str, tmp_path: Path) -> None:
+    with pytest.raises(UnmeetableError, match="are kept"):
+        fetch(endpoint, tmp_path / "m", Request(deadline_s=0.5, throughput_bps=1e9), link=Link(rate_bps=2e5))
+    assert any((tmp_path / "m" / ".incoming").iterdir())
+    fetch(f"{served}/precision", tmp_path / "m")
+    fetch(f"{served}/precision", tmp_path / "alone")
+    assert verify_model(tmp_path / "m") == []
+    here, alone = (
+        {path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*") if path.is_file()} for name in ("m", "alone")
+    )
+    assert here == alone
+
+
 async def test_a_caller_runs_each_configuration_while_the_next_arrives(endpoint: str, tmp_path: Path) -> None:
     seen = []
     async with Fetch(endpoint, tmp_path / "m", link=SLOW) as delivery:

@@ -47,6 +47,12 @@ def test_metrics_have_one_row_an_epoch(finished: Path) -> None:
         assert all(0 <= error <= 1 for error in row["validation_errors"])
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**30])
+def test_a_seed_that_no_generator_takes_is_wrong_usage(config: TrainingConfig, seed: int) -> None:
+    with pytest.raises(UsageError, match="a seed is a whole number"):
+        replace(config, seed=seed)
+
+
 def test_the_run_says_what_was_asked(finished: Path, config: TrainingConfig) -> None:
     settings = json.loads((finished / "run.json").read_text())
     assert TrainingConfig.from_json(settings["config"]) == config

@@ -95,7 +95,18 @@ class Store:
             raise StorageError(f"can't write {root}: {error.strerror or error}") from error
         write_file(root / "manifest.json", manifest.raw)
         made.save()
+        made._clear(before)
         return made
+
+    def _clear(self, before: State | None) -> None:
+        """Deletes what another version left of which nothing ever ran: its files, and what had arrived of others."""
+        wanted = {layer.digest.removeprefix("sha256:") for layer in self.manifest.layers}
+        left = [place for place in (self.root / INCOMING).glob("*") if place.name not in wanted]
+        places = {layer.path for layer in self.manifest.layers}  # where a file may turn out to be this version's too
+        left += [self.root / path for path in (before.files if before is not None else ()) if path not in places]
+        with suppress(OSError):  # it is in nobody's way
+            for place in left:
+                _delete(self.root, place)
 
     def ladder(self) -> Ladder:
         """The ladder, checked. ContentError if it is not there or broken."""

@@ -24,6 +24,8 @@ INITIALISATION = 2
 """How networks begin. In the first form, `zero_init_last_norm` left the channels that are new in the second and third stage without
 a gradient for good: half and three quarters of them stayed zero."""
 
+SEEDS = 2**63  # what PyTorch's generators take
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
@@ -56,6 +58,10 @@ class TrainingConfig:
     compile: str = "off"
     finishing: Finishing | None = None
     initialisation: int = INITIALISATION
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"a seed is a whole number from 0 to {SEEDS - 1}, not {self.seed}")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
