@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import onnx
-
 from accordion.artifact.archive import compress, unpack, unpacked_limit
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_RAW, WEIGHT_TAR_ZSTD, Manifest
+from accordion.artifact.replaced import unread_bytes
 from accordion.artifact.segment import parse_header, read_header
 
 
@@ -58,7 +57,7 @@ def main() -> None:
 def replaced(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[int]:
     """For each configuration, the bytes of tensors in its prefix that no graph of it reads, as they travel: of a packed segment,
     their share of it."""
-    segments: list[tuple[int, str, list[tuple[int, int]], float]] = []  # layer, path, tensors, bytes sent for a byte
+    segments: dict[str, tuple[int, bytes, float]] = {}  # by path: layer, content, bytes sent for a byte
     graphs: dict[str, bytes] = {}
     for number, layer in enumerate(manifest.layers):
         with layout.blob_path(layer.digest).open("rb") as stream:
@@ -68,28 +67,15 @@ def replaced(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[int]:
                 files = [(str(layer.path), stream.read())]
         for path, data in files:
             if layer.media_type in (WEIGHT_RAW, WEIGHT_TAR_ZSTD):
-                tensors = [(info.start, info.end) for info in parse_header(data, len(data), path).values()]
-                segments.append((number, path, tensors, layer.size / sum(len(one) for _, one in files)))
+                segments[path] = number, data, layer.size / sum(len(one) for _, one in files)
             elif path.endswith(".onnx"):
                 graphs[path] = data
     found = []
     for rung in ladder.configurations:
         names = [rung.graph, *(one.graph for one in rung.alternatives if (one.layers or rung.layers) <= rung.layers)]
-        read: dict[str, list[tuple[int, int]]] = {}
-        for name in names:
-            for tensor in onnx.load_from_string(graphs[name]).graph.initializer:
-                where = {entry.key: entry.value for entry in tensor.external_data}
-                if where:
-                    start = int(where.get("offset", 0))
-                    path = str((Path(name).parent / where["location"]).as_posix())
-                    read.setdefault(path, []).append((start, start + int(where["length"])))
-        total = 0.0
-        for number, path, tensors, ratio in segments:
-            if number < rung.layers:
-                alive = read.get(path, [])
-                unread = [end - start for start, end in tensors if not any(a < end and start < b for a, b in alive)]
-                total += sum(unread) * ratio
-        found.append(round(total))
+        there = {path: data for path, (number, data, _) in segments.items() if number < rung.layers}
+        unread = unread_bytes(there, {name: graphs[name] for name in names})
+        found.append(round(sum(count * segments[path][2] for path, count in unread.items())))
     return found
 
 

@@ -24,6 +24,7 @@ from accordion.artifact.build import ConfigurationParts, build_version, prefix_b
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.graph import check_graph
 from accordion.artifact.layout import Layout, signature_tag
+from accordion.artifact.replaced import unread_bytes
 from accordion.artifact.segment import encode_segment, parse_header
 from accordion.artifact.verify import verify_package
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
@@ -304,6 +305,16 @@ def test_what_cannot_be_read_is_not_called_wrong(golden: Path, monkeypatch: pyte
     monkeypatch.setattr(Layout, "manifest", unreadable)
     with pytest.raises(StorageError):
         verify_package(golden / "versions")
+
+
+def test_values_that_no_graph_reads_any_more() -> None:
+    later = encode_segment({"scale": np.ones(2, np.float32), "more": np.ones(3, np.float64)})
+    start = parse_header(later, len(later), "it")["scale"].start
+    segments = {"a.safetensors": SEGMENT, "g/b.safetensors": later}
+    assert unread_bytes(segments, {"a.onnx": graph()}) == {"a.safetensors": 0, "g/b.safetensors": 8 + 24}
+    there = {"g/b.onnx": graph(location="b.safetensors", offset=start)}
+    assert unread_bytes(segments, there) == {"a.safetensors": 8, "g/b.safetensors": 24}
+    assert unread_bytes(segments, {"a.onnx": graph(), **there}) == {"a.safetensors": 0, "g/b.safetensors": 24}
 
 
 def test_versions_are_found_by_tag_and_digest(golden: Path) -> None:

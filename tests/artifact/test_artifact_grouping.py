@@ -65,6 +65,20 @@ def test_no_division_is_much_better(name: str) -> None:
     assert costs[chosen] < max(costs.values()) / 1.2  # and there was something to choose
 
 
+def test_alternatives_wait_longer_where_values_have_been_replaced() -> None:
+    files, rng = graphs(6), np.random.default_rng(1)
+    more = [{f"{k:03}i.onnx": rng.bytes(1_500)} for k in range(6)]
+    segments = [[60_000]] * 6
+    beside = [[BESIDE], *[[0]] * 5]
+
+    def late(replaced: list[list[int]] | None) -> int:
+        found = divide_graphs(files, more, segments, beside, replaced=replaced)
+        return found.archives[found.late].start
+
+    assert late(None) == late([[0]] * 6) == 0
+    assert late([[0], [0], [5_000], [10_000], [15_000], [15_000]]) > 2
+
+
 def test_a_first_answer_does_not_wait_for_later_graphs() -> None:
     assert counts_of(graphs(6), [[1_000 * 8**k] for k in range(6)])[0] == 1
 

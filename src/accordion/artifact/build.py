@@ -28,6 +28,7 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.paths import check_path, check_unique
+from accordion.artifact.replaced import unread_bytes
 from accordion.artifact.strict_json import Fields, dump
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.artifact.weights import SegmentFile, Weights, check_segment_bytes
@@ -169,6 +170,7 @@ def _arrange(
     headers = [sum(_header_size(data, compressed=one.compress) for data in one.segments.values()) for one in configurations]
     weights = [sum(len(layer.data) for layer in own) - size for own, size in zip(brought, headers, strict=True)]
     beside = [len(compress(dump(dict(fields)))) + BASE + LAYER * sum(map(len, brought)) + headers[0], *headers[1:]]
+    gone = _replaced(configurations, brought)
     graphs = [{path: configurations[ks[0]].graph} for path, ks in serving.items()]
     alternatives = [{p: data for k in ks for p, data in configurations[k].alternatives.items()} for ks in serving.values()]
     division = divide_graphs(
@@ -177,6 +179,7 @@ def _arrange(
         [[weights[k] for k in ks] for ks in serving.values()],
         [[beside[k] for k in ks] for ks in serving.values()],
         counts,
+        replaced=[[gone[k] for k in ks] for ks in serving.values()],
     )
     archives = iter(_archives(division, graphs, alternatives))
     layers: list[_Layer] = []
@@ -191,6 +194,19 @@ def _arrange(
         layers += own_layers
         needed.append(1 + len(layers))
     return _Arranged(layers, needed, there)
+
+
+def _replaced(configurations: Sequence[ConfigurationParts], brought: Sequence[Sequence[_Layer]]) -> list[int]:
+    """For each configuration the bytes of its prefix that it does not read, as they travel: of a packed segment, their share."""
+    segments: dict[str, bytes] = {}
+    shares: dict[str, float] = {}
+    found = []
+    for parts, layers in zip(configurations, brought, strict=True):
+        segments |= parts.segments
+        shares |= {path: len(one.data) / len(parts.segments[path]) for path, one in zip(parts.segments, layers, strict=True)}
+        unread = unread_bytes(segments, {parts.graph_path: parts.graph})
+        found.append(round(sum(count * shares[path] for path, count in unread.items())))
+    return found
 
 
 def _archives(

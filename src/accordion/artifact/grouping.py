@@ -36,23 +36,29 @@ def divide_graphs(
     segments: Sequence[Sequence[int]],
     beside: Sequence[Sequence[int]],
     counts: Sequence[int] | None = None,
+    *,
+    replaced: Sequence[Sequence[int]] | None = None,
 ) -> Division:
     """How graphs are divided into archives.
 
     `own[i]` are files by path without which some configurations can't run, `alternatives[i]` what these can also be run with;
     `segments[i]` the bytes that each of the configurations adds, and `beside[i]` how many bytes each adds that are neither weights
     nor graphs: headers of segments, and to the first configuration ladder, manifest and config, LAYER for each layer but the
-    archives. An archive arrives with the first configuration that needs it: what
-    it holds for later ones delays that one, and what it leaves to the next archive is compressed without it. Chosen is the
-    division with the least bytes of graphs as a share of everything else, summed over all prefixes, by dynamic programming.
-    Prefixes of 100 kB or more in which more than a tenth is no weights then count twice, and twice again, until there are none or
-    that no longer helps. Where it does not, alternatives, which nobody has to have, wait: those of the first graphs come
-    together, with the earliest graph for which no prefix is over any more, or with the one for which they are least over. An
-    archive's size is estimated from its first graphs alone and what each further one adds to the one before it, so the time grows
-    with the number of graphs, and with its square only where alternatives wait. `counts` says how many graphs each archive has.
+    archives. `replaced[i]` are the bytes in each configuration's prefix that it does not read: they stand beside its weights too.
+    An archive arrives with the first configuration that needs it: what it holds for later ones delays that one, and what it leaves
+    to the next archive is compressed without it. Chosen is the division with the least bytes of graphs as a share of everything
+    else, summed over all prefixes, by dynamic programming. Prefixes of 100 kB or more in which more than a tenth is no weights
+    then count twice, and twice again, until there are none or that no longer helps. Where it does not, alternatives, which nobody
+    has to have, wait: those of the first graphs come together, with the earliest graph for which no prefix is over any more, or
+    with the one for which they are least over. An archive's size is estimated from its first graphs alone and what each further
+    one adds to the one before it, so the time grows with the number of graphs, and with its square only where alternatives wait.
+    `counts` says how many graphs each archive has.
     """
     weights = _cut(accumulate(size for rows in segments for size in rows), segments)
     fixed = _cut(accumulate(size for rows in beside for size in rows), beside)
+    gone = replaced if replaced is not None else [[0] * len(rows) for rows in segments]
+    weights = [[w - g for w, g in zip(*both, strict=True)] for both in zip(weights, gone, strict=True)]
+    fixed = [[b + g for b, g in zip(*both, strict=True)] for both in zip(fixed, gone, strict=True)]
     plain = _Sizes.of_files(own)
     rich = _Sizes.of_files([{**mine, **more} for mine, more in zip(own, alternatives, strict=True)])
     best: Division | None = None
