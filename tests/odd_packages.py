@@ -59,6 +59,7 @@ def write(
     config: dict[str, Any] | None = None,
     name: str | None = None,
     late: dict[int, tuple[str, int]] | None = None,
+    task: str | None = None,
 ) -> None:
     """`layers` after the ladder as (media type, bytes, path or None); `rungs` as (n(k), graph). `name` instead of `tag` in the index.
 
@@ -75,7 +76,8 @@ def write(
                 path, layers_then = (late or {})[k]
                 row["alternatives"] = [{"kernels": "integer", "graph": path, "quality": row["quality"], "layers": layers_then}]
             rows.append(row)
-        data = dump(make.ladder(rows, X, Y))
+        ladder = make.ladder(rows, X, Y)
+        data = dump(ladder if task is None else {**ladder, "task": task})
         if len(data) == size:
             break
         size = len(data)

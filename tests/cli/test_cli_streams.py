@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from accordion.artifact.layout import Layout
+from accordion.cli import main
+from odd_packages import GRAPH_RAW, WEIGHT_RAW, adding, write  # type: ignore[import-not-found]
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,19 @@ def test_an_output_that_takes_nothing_gives_no_traceback(
     found = subprocess.run(["sh", "-c", command], env={**os.environ, **environment}, capture_output=True, check=False)
     assert b"Traceback" not in found.stderr
     assert found.returncode == code
+
+
+def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "image\x1b[2J\x9b31m\u202eclassification – ok"
+    layout = Layout.create(tmp_path / "p")
+    (segment,), graph, _ = adding("a.onnx", ["a.safetensors"], [1])
+    write(layout, "latest", [(GRAPH_RAW, graph, "a.onnx"), (WEIGHT_RAW, segment, "a.safetensors")], [(3, "a.onnx")], task=task)
+    assert main(["show", str(tmp_path / "p")]) == 0
+    shown = capsys.readouterr().out
+    assert r"task image\u001b[2J\u009b31m\u202eclassification – ok" in shown
+    assert all(letter == "\n" or letter.isprintable() for letter in shown)
+    assert main(["show", str(tmp_path / "p"), "--json"]) == 0
+    said = capsys.readouterr().out
+    assert "\x9b" not in said and json.loads(said)["task"] == task
+    assert main(["show", str(tmp_path / "\x1b[2Jnone")]) == 2
+    assert "\x1b" not in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,16 @@ from typing import Any
 
 from accordion.errors import AccordionError, UnmeetableError
 
-__all__ = ["Console", "Context", "document"]
+__all__ = ["Console", "Context", "document", "visible"]
+
+
+# What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """`text` with what a terminal would obey written out: names in a package are strangers' words."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def document(value: Any) -> str:
@@ -39,11 +49,11 @@ class Console:
 
     def result(self, value: Mapping[str, Any], lines: Sequence[str]) -> None:
         """The command's one result, in either form."""
-        print(document(value) if self.as_json else "\n".join(lines))
+        print(visible(document(value) if self.as_json else "\n".join(lines)))
 
     def progress(self, line: str) -> None:
         """One line on standard error, at once."""
-        print(line, file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
 
     def failure(self, error: AccordionError) -> None:
         """One line on standard error; with `as_json` also a document `{error, exit_code}`, with what is known of the limit."""
@@ -54,7 +64,7 @@ class Console:
         value: dict[str, Any] = {"error": text, "exit_code": error.exit_code}
         if isinstance(error, UnmeetableError):
             value |= {"limit": error.limit, "nearest": error.nearest}
-        print(document(value), flush=True)
+        print(visible(document(value)), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
