@@ -107,6 +107,7 @@ async def test_ranges(client: httpx.AsyncClient, package: Any, which: int) -> No
         assert reply.content == whole[start : end + 1]
     refused = await client.get(path, headers={"Range": f"bytes={size}-"})
     assert (refused.status_code, refused.headers["content-range"], refused.content) == (416, f"bytes */{size}", b"")
+    assert refused.headers["cache-control"] == "no-store"
     ignored = await client.get(path, headers={"Range": "bytes=9-1"})
     assert (ignored.status_code, ignored.content) == (200, whole)
 

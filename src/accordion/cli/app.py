@@ -53,6 +53,10 @@ COMMANDS = (
 SPEAKING = ("serve", "plan", "fetch", "upgrade", "show", "push", "pull", "doctor")  # to other hosts
 
 
+class _InterruptedError(AccordionError):
+    exit_code = INTERRUPTED
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, except that wrong usage is one line and goes the way of all errors, and that no half of an option is one."""
 
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except KeyboardInterrupt:
-        return _say(console, "interrupted", INTERRUPTED)
+        return _fail(console, _InterruptedError("interrupted"))
     except AccordionError as error:
         return _fail(console, error)
     except OSError as error:
@@ -125,11 +129,6 @@ def _fail(console: Console, error: AccordionError) -> int:
     except OSError:
         pass  # the output's disk is full: the exit code says what happened
     return error.exit_code
-
-
-def _say(console: Console, text: str, code: int) -> int:
-    console.progress(text)
-    return code
 
 
 def _storage(error: OSError) -> AccordionError:

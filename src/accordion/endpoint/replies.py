@@ -97,7 +97,9 @@ class ContentReply:
             try:
                 ranges = parse_range(asked.get(b"range"), size, most=self.most_ranges)
             except Unsatisfiable:
-                await _start(send, 416, {**self.headers, "Content-Range": f"bytes */{size}", "Content-Length": "0"})
+                # Without a word of its own a cache might keep this for as long as the content.
+                refusal = {**self.headers, "Cache-Control": "no-store"}
+                await _start(send, 416, {**refusal, "Content-Range": f"bytes */{size}", "Content-Length": "0"})
                 await _end(send)
                 return
         if ranges is not None and len(ranges) > 1:
