@@ -1,8 +1,9 @@
 import argparse
+from pathlib import Path
 
 import pytest
 
-from accordion.cli import options
+from accordion.cli import main, options
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,8 @@ def test_nonsense_is_refused_with_the_text_in_one_line(convert, text):
         convert(text)
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tag_that_is_none_is_refused_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["package", str(tmp_path / "nowhere"), "-o", str(tmp_path / "p"), "--tag", "a b"]) == 2
+    assert "'a b' is no tag" in capsys.readouterr().err

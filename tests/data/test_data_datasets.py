@@ -100,7 +100,7 @@ def test_cifar10_has_the_published_pictures() -> None:
 
 def test_an_unknown_data_set_is_refused() -> None:
     for call in (load, available):
-        with pytest.raises(UsageError, match=r"'mnist'.*digits, cifar10 or cifar100"):
+        with pytest.raises(UsageError, match=r"'mnist'.*digits, cifar10, cifar100 or a file of your own"):
             call("mnist")
 
 

@@ -27,7 +27,7 @@ from accordion.artifact.manifest import (
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
 
-__all__ = ["REF_NAME", "Layout", "is_tag", "signature_tag"]
+__all__ = ["REF_NAME", "Layout", "check_tag", "is_tag", "signature_tag"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -40,6 +40,13 @@ _SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}\.sig\Z")
 def is_tag(text: str) -> bool:
     """Whether a version can be named so."""
     return _TAG.match(text) is not None
+
+
+def check_tag(text: str) -> str:
+    """UsageError unless a version can be named so."""
+    if not is_tag(text):
+        raise UsageError(f"{text!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
+    return text
 
 
 def signature_tag(digest: str) -> str:

@@ -21,23 +21,25 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("package", metavar="PACKAGE[:TAG]", help="a package directory with a float32 version")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN", help="run directory, new")
+    parser.add_argument("--dataset", metavar="FILE.npz", help="the pictures it was trained on, where they are somebody's own")
     return parser
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Writes the run."""
     with extra("train"):
+        from accordion.data import name_of
         from accordion.training import restore
 
-    config = restore(arguments.package, arguments.out, progress=context.console.progress)
+    config = restore(arguments.package, arguments.out, dataset=arguments.dataset, progress=context.console.progress)
     document = {
         "run": str(arguments.out),
         "network": config.network,
-        "dataset": config.dataset,
+        "dataset": name_of(config.dataset),
         "order": config.order_name,
     }
     lines = [
-        f"wrote {arguments.out}: {config.network} on {config.dataset}, order {config.order_name}",
+        f"wrote {arguments.out}: {config.network} on {name_of(config.dataset)}, order {config.order_name}",
         f"next: accordion package {arguments.out} -o PACKAGE --codec auto",
     ]
     context.console.result(document, lines)

@@ -38,14 +38,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Signs, and says what."""
-    from accordion.artifact.layout import Layout, is_tag
+    from accordion.artifact.layout import Layout, check_tag
     from accordion.registry import parse_reference
     from accordion.trust.signature import add_signature
     from accordion.trust.statement import Statement
 
     for tag in arguments.tag:
-        if not is_tag(tag):
-            raise UsageError(f"{tag!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
+        check_tag(tag)
     layout = Layout.open(arguments.package)
     name = arguments.name or arguments.package.resolve().name
     if parse_reference(f"http://host/{name}").name != name:

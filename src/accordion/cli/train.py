@@ -25,7 +25,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("what is trained")
     group.add_argument("-o", "--out", type=Path, metavar="RUN", help="run directory (runs/NETWORK-DATASET)")
-    group.add_argument("--dataset", default="cifar10", help="cifar10, cifar100 or digits (cifar10)")
+    group.add_argument(
+        "--dataset", default="cifar10", help="cifar10, cifar100, digits, or pictures of your own: FILE.npz (cifar10)"
+    )
     group.add_argument(
         "--network", default="resnet56", help="resnet<6n+2>: resnet20, …, or resnet<n1>-<n2>-<n3>, blocks by stage (resnet56)"
     )
@@ -112,12 +114,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Trains, and says how well the configurations do on the validation split."""
     with extra("train"):
+        from accordion.data import name_of, pinned
         from accordion.elastic import OrderTable
         from accordion.training import TrainingConfig, train
         from accordion.training.report import report_table
 
     config = TrainingConfig(
-        dataset=arguments.dataset,
+        dataset=pinned(arguments.dataset),
         network=arguments.network,
         width=arguments.width,
         order=OrderTable.from_file(Path(arguments.order)) if arguments.order.endswith(".json") else arguments.order,
@@ -130,7 +133,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         devices=arguments.devices,
         compile=arguments.compile,
     )
-    run = arguments.out or Path("runs") / f"{arguments.network}-{arguments.dataset}"
+    run = arguments.out or Path("runs") / f"{arguments.network}-{name_of(arguments.dataset)}"
     found = train(config, run, accelerator=arguments.accelerator, progress=context.console.progress, max_seconds=arguments.max_time)
     document = {"run": str(run), "validation_errors": list(found.errors), "seconds": found.seconds}
     if found.report is not None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accordion.data.datasets import Split
+from accordion.data.dataset import Split
 
 __all__ = ["augment", "batches_per_epoch", "resize", "training_batches"]
 

@@ -17,63 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from accordion.data.dataset import Dataset, Pixels, Split
+from accordion.data.own import is_own, read_own
 from accordion.errors import DigestError, FormatError, TransferError, UsageError
 
-__all__ = ["Dataset", "Split", "available", "load"]
-
-Pixels = NDArray[np.uint8]
+__all__ = ["available", "load"]
 
 SHEET_ROWS, SHEET_COLUMNS, SIDE = 40, 25, 32
 
 # What reading a damaged archive can raise.
 DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Pictures [n, channels, height, width] uint8 and labels [n] int64."""
-
-    x: Pixels
-    y: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def take(self, rows: NDArray[np.int64] | slice) -> Split:
-        """The rows named, as a split of their own."""
-        return Split(self.x[rows], self.y[rows])
-
-    def halves(self) -> tuple[Split, Split]:
-        """The rows of each class by turns, the same each time: what is adapted to one half was not fitted to the other."""
-        first = np.zeros(len(self), dtype=bool)
-        for label in np.unique(self.y):
-            first[np.flatnonzero(self.y == label)[::2]] = True
-        return self.take(np.flatnonzero(first)), self.take(np.flatnonzero(~first))
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A data set with its published test split; `mean` and `std` by channel are those of the training pixels in 0..1."""
-
-    name: str
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train: Split
-    test: Split
-    mirror: bool = True  # whether a mirrored picture still is of its class (not so for digits)
-
-    def hold_out(self, fraction: float = 0.1) -> tuple[Split, Split]:
-        """The training split as (train, validation).
-
-        The validation rows are the same for every seed and run: the last `fraction` of each class, in the published order, so that
-        what was chosen on it in one run was never trained on in another.
-        """
-        held = np.zeros(len(self.train), dtype=bool)
-        for label in np.unique(self.train.y):
-            rows = np.flatnonzero(self.train.y == label)
-            held[rows[len(rows) - round(len(rows) * fraction) :]] = True
-        return self.train.take(np.flatnonzero(~held)), self.train.take(np.flatnonzero(held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +89,14 @@ def cache_folder() -> Path:
 
 def available(name: str) -> bool:
     """Whether `load(name)` needs no download."""
-    if name == "digits":
+    if name == "digits" or is_own(name):
         return True
     spec = _spec(name)
     return any(_zips(folder, name) or (folder / spec.url.rpartition("/")[2]).is_file() for folder in folders())
 
 
 def load(name: str, *, folder: Path | None = None, download: bool = True) -> Dataset:
-    """Loads `digits`, `cifar10` or `cifar100`.
+    """Loads `digits`, `cifar10`, `cifar100`, or one's own: `FILE.npz` (see `accordion.data.own`).
 
     CIFAR is read from `folder` (else see `folders`) as the zip archives of lossless sheets or as the canonical binary tar, and
     downloaded from its canonical source otherwise. DigestError when the pixels are not the published ones; TransferError when
@@ -151,6 +104,8 @@ def load(name: str, *, folder: Path | None = None, download: bool = True) -> Dat
     """
     if name == "digits":
         return _digits()
+    if is_own(name):
+        return read_own(name)
     spec = _spec(name)
     places = [folder] if folder is not None else folders()
     for place in places:
@@ -169,7 +124,7 @@ def _spec(name: str) -> _Cifar:
     try:
         return _CIFAR[name]
     except KeyError:
-        raise UsageError(f"unknown data set {name!r}: choose digits, cifar10 or cifar100") from None
+        raise UsageError(f"unknown data set {name!r}: choose digits, cifar10, cifar100 or a file of your own, FILE.npz") from None
 
 
 def _zips(folder: Path, name: str) -> dict[str, Path] | None:

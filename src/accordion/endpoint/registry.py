@@ -72,6 +72,8 @@ class Registry:
         if method not in allowed:
             headers = {"Allow": ", ".join(allowed)}
             detail = f"{method} is not allowed here; packages are only read, they are written with 'accordion package'"
+            if target.kind == "plan":
+                detail = f"{method} is not allowed here; a plan is asked for by POST, with the limits as a JSON object"
             if target.kind in _OWN:
                 return problem(405, "method", detail, headers=headers)
             return oci_error(405, "UNSUPPORTED", detail, headers=headers)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from accordion.artifact.build import ConfigurationParts, build_version, prefix_bytes
 from accordion.artifact.ladder import Ladder, decode_ladder
-from accordion.artifact.layout import Layout
+from accordion.artifact.layout import Layout, check_tag
 from accordion.artifact.manifest import Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.elastic import ElasticNetwork, Order
@@ -77,6 +77,7 @@ def package(
         StorageError: the disk failed; `out` is as it was.
     """
     _check_target(out)
+    check_tag(tag)
     _check_time(created)
     if alternate is not None:
         check_encoding(alternate)
@@ -159,6 +160,7 @@ def package_network(
         )
     _check_rows(ladder_fields, network)
     _check_target(out)
+    check_tag(tag)
     _check_time(created)
     return _write(
         ladder_fields,

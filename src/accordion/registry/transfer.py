@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accordion.artifact.digest import file_digest, sha256_digest
-from accordion.artifact.layout import Layout, is_tag, signature_tag
+from accordion.artifact.layout import Layout, check_tag, signature_tag
 from accordion.artifact.manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from accordion.errors import DigestError, FormatError, StorageError, UsageError
 from accordion.registry.blobs import blobs_of
@@ -119,8 +119,8 @@ async def pull(
         ContentError: what came is not what was promised, or (SignatureError) not signed as it must be; it is not kept.
         TransferError: the registry or the way to it failed.
     """
-    if tag is not None and not is_tag(tag):
-        raise UsageError(f"{tag!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
+    if tag is not None:
+        check_tag(tag)
     began, reference = time.monotonic(), await client.resolve()
     raw = await client.manifest(reference)
     if raw is None:

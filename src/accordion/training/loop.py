@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from accordion.data import Dataset, Split, batches_per_epoch, load, training_batches
+from accordion.data import Dataset, Split, batches_per_epoch, load, name_of, training_batches
 from accordion.elastic import ElasticNetwork
 from accordion.errors import StoppedError, TrainingError, UsageError
 from accordion.training.config import TrainingConfig, build_network
@@ -88,7 +88,7 @@ def train(
         check_same_settings(run, directory.read_settings().get("config"), settings)
     # All that can be wrong with the settings shows before anything is written.
     dataset = dataset or load(config.dataset)
-    if dataset.name != config.dataset:
+    if dataset.name != name_of(config.dataset):
         raise UsageError(f"the settings are for the data set {config.dataset!r}, these data are {dataset.name!r}")
     if not len(dataset.hold_out()[1]):
         raise UsageError(f"{dataset.name} has too few pictures: a tenth of each class is held out, which is none")
@@ -342,8 +342,9 @@ class _Training:
         seconds = sum(costs[size] * self.steps_per_epoch * (share if index == 0 else 1) for index, size in enumerate(ahead))
         what = self.recipe.name if self.finisher is None else f"{self.recipe.name}, {self.finisher.settings}"
         self.progress(
-            f"{self.config.network} on {self.config.dataset}, {len(self.network)} configurations, {self.config.order_name}, policy "
-            f"{self.stepper.policy.name}, recipe {what}: epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
+            f"{self.config.network} on {name_of(self.config.dataset)}, {len(self.network)} configurations, "
+            f"{self.config.order_name}, policy {self.stepper.policy.name}, recipe {what}: "
+            f"epochs {self.epoch + 1} to {self.recipe.epochs} will take about "
             f"{duration(seconds)} on {self.fabric.device}"
         )
 

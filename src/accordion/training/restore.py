@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from accordion.artifact.atomic import write_file
 from accordion.artifact.ladder import Ladder
-from accordion.data import Dataset, load
+from accordion.data import Dataset, load, pinned
 from accordion.elastic import CifarResNet, ElasticNetwork, OrderTable, by_name
 from accordion.errors import FormatError, UsageError
 from accordion.training.config import TrainingConfig, build_network
@@ -54,9 +54,12 @@ class _Packaged:
         return tuple(tuple(rung.blocks.by_stage) for rung in self.ladder.configurations)
 
 
-def restore(package: str, run: Path, *, progress: Callable[[str], None] = lambda line: None) -> TrainingConfig:
+def restore(
+    package: str, run: Path, *, dataset: str | None = None, progress: Callable[[str], None] = lambda line: None
+) -> TrainingConfig:
     """Writes the network in `package` (PACKAGE or PACKAGE:TAG) as a finished and profiled run into the new folder `run`.
 
+    `dataset` is the file of its data set where that is somebody's own (see `accordion.data.own`): a package states its name alone.
     Every configuration is run on a few pictures and compared with the package's own graph before anything is written.
 
     Raises:
@@ -75,11 +78,15 @@ def restore(package: str, run: Path, *, progress: Callable[[str], None] = lambda
             raise UsageError(f"{package} holds weights that were rounded: only a float32 package can become a run again")
         found = _Packaged(package, ladder, [read_graph(folder / rung.graph, package) for rung in rungs])
         config = _config(found)
-        dataset = load(config.dataset)
-        network = build_network(config, dataset)
+        if dataset is not None:
+            config = replace(config, dataset=pinned(dataset))
+        data = load(config.dataset)
+        if data.name != rungs[-1].quality.dataset:
+            raise UsageError(f"{package} was measured on {rungs[-1].quality.dataset!r:.60}, not on {data.name!r}")
+        network = build_network(config, data)
         norms = _fill(network, found)
         whole = norms.applied(network).eval()
-        _compare(whole, dataset, ladder, folder, package)
+        _compare(whole, data, ladder, folder, package)
         progress(f"{len(rungs)} configurations answer as those of {package}")
     directory = RunDirectory(run)
     with directory.locked():
