@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from accordion.elastic.order import nested
 from accordion.errors import TrainingError, UsageError
 from accordion.packaging import rounding
 from accordion.packaging.codecs import by_name, encode_planes
-from accordion.training import Finishing, RunDirectory, TrainingConfig, correct, finish, load_run
+from accordion.training import Finishing, RunDirectory, TrainingConfig, calibrate, correct, finish, load_run, train
 from accordion.training.finishing import Finisher, fake_quantized
 
 EPOCHS = 2
@@ -126,6 +128,18 @@ def test_what_is_said_is_what_the_rounded_network_scores(finished_int4: Path, fe
     _, network, _ = load_run(finished_int4)
     hits = correct(network, few_digits.hold_out()[1], range(3))
     assert again.errors == pytest.approx([1 - float(h.float().mean()) for h in hits.values()], abs=0.04)  # of 16 pictures
+
+
+def test_a_second_call_says_what_the_first_measured(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
+    # Blockwise, so that a block sees other inputs where the one before it is left out.
+    train(replace(config, network="resnet14", order="blockwise"), tmp_path / "own", accelerator="cpu", dataset=few_digits)
+    calibrate(tmp_path / "own", norms="configuration", pictures=64, dataset=few_digits)
+    keywords: dict[str, Any] = {"epochs": 1, "learning_rate": 0.1, "accelerator": "cpu", "dataset": few_digits}
+    first = finish(tmp_path / "own", tmp_path / "run", Finishing(prune=0.9), **keywords)
+    assert RunDirectory(tmp_path / "run").norms_path.exists()
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["validation_errors"]
+    assert first.errors != tuple(last)  # what the training itself had said is something else
+    assert finish(tmp_path / "own", tmp_path / "run", Finishing(prune=0.9), **keywords).errors == first.errors
 
 
 def test_rounding_is_learnt_around(finished: Path, few_digits: Dataset, tmp_path: Path) -> None:

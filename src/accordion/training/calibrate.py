@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from accordion.data import Dataset, load
+from accordion.data import Dataset, Split, load
 from accordion.elastic import ElasticNetwork
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
@@ -14,7 +14,7 @@ from accordion.training.norms import recalibrated
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import load_weights
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "validation_errors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,10 @@ def calibrate(
     watched = network.order.watched()
     training, validation = dataset.hold_out()
 
-    def errors(measured: ElasticNetwork) -> tuple[float, ...]:
-        return tuple(1 - float(hits.float().mean()) for hits in correct(measured, validation, watched).values())
-
     with directory.locked():
         progress(f"{len(watched)} configurations on {len(validation)} validation pictures, as they are")
         old = directory.read_norms()
-        before = errors(network if old is None else old.applied(network))
+        before = _errors(network if old is None else old.applied(network), validation)
         found = None
         if norms != "running":
             progress(f"statistics of {len(network)} configurations on {min(pictures, len(training))} training pictures")
@@ -65,6 +62,20 @@ def calibrate(
             found = recalibrated(network, recipe, training, policy, seed=config.seed, mirror=dataset.mirror)
         directory.write_norms(found)
         progress("the same validation pictures again")
-        after = errors(network if found is None else found.applied(network))
+        after = _errors(network if found is None else found.applied(network), validation)
     changed = {} if found is None else {id(t): t.numel() for own in found.values.values() for t in own.values()}
     return Calibration(watched, before, after, sum(changed.values()))
+
+
+def validation_errors(run: Path, *, dataset: Dataset | None = None) -> tuple[float, ...]:
+    """The validation errors of the watched configurations of a finished training, with the statistics that lie there now."""
+    directory = RunDirectory(run)
+    config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
+    dataset = dataset or load(config.dataset)
+    network = load_weights(directory, build_network(config, dataset)).eval()
+    norms = directory.read_norms()
+    return _errors(network if norms is None else norms.applied(network), dataset.hold_out()[1])
+
+
+def _errors(measured: ElasticNetwork, validation: Split) -> tuple[float, ...]:
+    return tuple(1 - float(hits.float().mean()) for hits in correct(measured, validation, measured.order.watched()).values())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accordion.data import Dataset
 from accordion.errors import UsageError
-from accordion.training.calibrate import calibrate
+from accordion.training.calibrate import calibrate, validation_errors
 from accordion.training.config import TrainingConfig
 from accordion.training.finishing import Finishing, Rounding
 from accordion.training.loop import TrainingResult, train
@@ -60,8 +60,10 @@ def finish(
         config, run, accelerator=accelerator, progress=progress, dataset=dataset, max_seconds=max_seconds, rounding=rounding
     )
     norms = directory.read_norms()
-    if norms is None or not norms.values or RunDirectory(run).norms_path.exists():
+    if norms is None or not norms.values:
         return made
+    if RunDirectory(run).norms_path.exists():  # an earlier call has measured them
+        return replace(made, errors=validation_errors(run, dataset=dataset))
     # Configurations had statistics of their own, and need such again. What rounding chose stays: its scales are by channel.
     recipe = before.recipe
     kind = recipe.norms if recipe.norms not in ("running", "shared") else "configuration"
