@@ -14,7 +14,7 @@ from experiments.run import Run
 from experiments.state import DONE, state_of
 from experiments.timing import StepTimes, estimate_s, faster
 
-__all__ = ["estimates", "listing"]
+__all__ = ["estimates", "listing", "longer"]
 
 
 def estimates(runs: Sequence[Run], outcomes: dict[str, Outcome], times: Sequence[StepTimes], machine: str) -> dict[str, float]:
@@ -23,22 +23,32 @@ def estimates(runs: Sequence[Run], outcomes: dict[str, Outcome], times: Sequence
     From the table of step times, and from how much longer than that the runs took that this machine has finished (it evaluates
     too, and has other things to do).
     """
-    mine = {row.precision: row for row in times if row.machine == machine}
-    plain: dict[str, float] = {}
-    for run in runs:
-        if run.precision in mine:
-            try:
-                plain[run.name] = estimate_s(run.config(), mine[run.precision])
-            except AccordionError:
-                continue  # it lacks something; the list says what
+    plain = _by_steps(runs, times, machine)
+    factor = longer(runs, outcomes, times, machine) or 1.0
+    return {name: seconds * factor for name, seconds in plain.items()}
+
+
+def longer(runs: Sequence[Run], outcomes: dict[str, Outcome], times: Sequence[StepTimes], machine: str) -> float | None:
+    """How many times as long as by their steps runs took that `machine` has finished, the median; None where there are none."""
     asked = {run.name: run.precision for run in runs}
     ratios = [
         outcomes[name].seconds / seconds
-        for name, seconds in plain.items()
+        for name, seconds in _by_steps(runs, times, machine).items()
         if name in outcomes and (outcomes[name].machine, outcomes[name].config.precision) == (machine, asked[name]) and seconds > 0
     ]
-    factor = statistics.median(ratios) if ratios else 1.0
-    return {name: seconds * factor for name, seconds in plain.items()}
+    return statistics.median(ratios) if ratios else None
+
+
+def _by_steps(runs: Sequence[Run], times: Sequence[StepTimes], machine: str) -> dict[str, float]:
+    mine = {row.precision: row for row in times if row.machine == machine}
+    found: dict[str, float] = {}
+    for run in runs:
+        if run.precision in mine:
+            try:
+                found[run.name] = estimate_s(run.config(), mine[run.precision])
+            except AccordionError:
+                continue  # it lacks something; the list says what
+    return found
 
 
 def listing(

@@ -29,27 +29,37 @@ def one_by_one(
     *,
     deadline: float | None = None,
     once: bool = False,
+    patiently: Callable[[T], object] | None = None,
 ) -> int:
     """Works on the first of `still_open()`, which is asked again each time, until nothing is left or `deadline` (of
     `time.monotonic`) is near; the exit code.
 
-    What another process is at is left to it. What fails is said and left, so that the others get done. StoppedError if a signal
+    What another process is at is left to it; `patiently` is how such work is done once nothing else is open, if it is waited for
+    then. What fails is said and left, so that the others get done. StoppedError if a signal
     stopped one: whoever sent it wants no other instead.
     """
     from experiments.execute import BusyError  # torch comes with it
 
     left: set[str] = set()
+    busy: set[str] = set()
     failed: AccordionError | None = None
     while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
-        one = next((one for one in still_open() if one.name not in left), None)
+        open_now = list(still_open())
+        one = next((one for one in open_now if one.name not in left | busy), None)
+        waited = one is None and patiently is not None
+        if waited:
+            one = next((one for one in open_now if one.name not in left), None)
         if one is None:
-            say("nothing is left to do here" if not left else "nothing else is left to do here")
+            say("nothing is left to do here" if not left | busy else "nothing else is left to do here")
             break
         try:
-            work(one)
+            if waited and patiently is not None:
+                patiently(one)
+            else:
+                work(one)
         except BusyError as error:
             say(str(error))
-            left.add(one.name)
+            (left if waited else busy).add(one.name)
             continue
         except StoppedError as error:
             raise StoppedError(f"{one.name}: {error}") from error

@@ -57,6 +57,7 @@ class Base:
             base_macs=whole.total_macs,
             base_seconds=whole.total_seconds,
             base_precision=whole.precision,
+            base_weights=whole.weights,
         )
 
 
@@ -111,13 +112,14 @@ def plain(context: Context, shape: str | None = None) -> Base:
 
 
 def trained(context: Context, run: Run) -> Base:
-    """Takes `run` to its end, or finds it done; where another process is at it, it waits for that.
+    """Takes `run` to its end, or finds it done; where another process is at it, it waits for that if the context says so.
 
-    OutOfTimeError if the deadline comes first; BusyError if it comes while another process still is at it.
+    OutOfTimeError if the deadline comes first; BusyError if another process is at it, still then or at all.
     """
     folder = context.runs / run.name
     left = context.seconds_left()
-    with alone(folder, waits=math.inf if left is None else left):
+    waits = (math.inf if left is None else left) if context.waits else 0.0
+    with alone(folder, waits=waits):
         config = run.at(begun_in(folder)).config()
         set_aside(folder, config)
         try:
@@ -145,5 +147,6 @@ def trained(context: Context, run: Run) -> Base:
         seconds=round(float(rows[-1]["seconds"]), 1),
         loss=tuple(round(float(row["loss"]), 4) for row in rows),
         precision=config.precision,
+        weights=directory.digest(),
     )
     return Base(run, folder, config, network.eval(), training)

@@ -1,4 +1,4 @@
-"""The list of comparisons, in order of value: what needs no training beyond one plain network comes first."""
+"""The list of comparisons, in order of value: what needs no training beyond one plain network first, then one of each kind."""
 
 from __future__ import annotations
 
@@ -70,18 +70,22 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("plain", "float32"),
         ("quantized", "post-training"),
         ("bit-planes", "8-of-2"),
-        ("elastic", "CoML-05"),
-        ("elastic", "BlockCoML-05"),
-        *(("alone", shape) for shape in smaller),
-        *(("pruned", share) for share in ("75", "50", "90")),
-        ("further", "a third"),
-        ("elastic", "learned"),
         ("elastic", "balanced"),
-        *(("distilled", shape) for shape in smaller),
-        *(("low-rank", share) for share in ("50", "25")),
-        *(("exits", count) for count in ("2", "1", "4")),
+        ("pruned", "75"),
+        ("further", "a third"),  # what of the pruned network's error is the pruning's
+        ("alone", smaller[0]),
+        ("distilled", smaller[0]),
+        ("exits", "2"),
         ("student-first", "resnet8"),
-        *(("skipping", penalty) for penalty in ("1", "5")),
+        ("skipping", "5"),
+        ("low-rank", "50"),
+        *(("alone", shape) for shape in smaller[1:]),
+        *(("pruned", share) for share in ("50", "90")),
+        *(("distilled", shape) for shape in smaller[1:]),
+        *(("elastic", variant) for variant in ("learned", "CoML-05", "BlockCoML-05")),
+        ("low-rank", "25"),
+        *(("exits", count) for count in ("1", "4")),
+        ("skipping", "1"),
     ]
 
 

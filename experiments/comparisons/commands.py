@@ -12,11 +12,14 @@ from pathlib import Path
 from accordion.cli import options
 from accordion.errors import UsageError
 from accordion.profiling.latency import machine_name
+from experiments import catalogue as runs_list
 from experiments import timing
 from experiments.comparisons import catalogue, listing, outcome
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.outcome import read_results
+from experiments.listing import longer
 from experiments.one_by_one import one_by_one
+from experiments.outcome import read_all
 
 __all__ = ["add_parsers"]
 
@@ -61,7 +64,10 @@ def _asked(arguments: argparse.Namespace) -> list[Comparison]:
 
 def _list(arguments: argparse.Namespace) -> int:
     results = {found.name: found for found in read_results(arguments.data)}
-    rows, lines = listing.listing(_asked(arguments), results, timing.read_table(), machine_name(), arguments.runs)
+    times, machine = timing.read_table(), machine_name()
+    outcomes = {one.name: one for one in read_all()}
+    factor = longer(runs_list.catalogue(), outcomes, times, machine) or 1.0  # no comparison was done here, but perhaps a run
+    rows, lines = listing.listing(_asked(arguments), results, times, machine, arguments.runs, factor)
     print(json.dumps({"comparisons": rows}, indent=2) if arguments.json else "\n".join(lines))
     return 0
 
@@ -72,10 +78,11 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.runs, arguments.data = arguments.trial / "runs", arguments.trial / "data"
     if arguments.name == "next":
         return _next(arguments, deadline)
+    read_results(arguments.data)  # a folder of other outcomes is said before hours are spent, not after
     known = catalogue.by_name(_asked(arguments))
     if arguments.name not in known:
         raise UsageError(f"there is no comparison {arguments.name!r}: python -m experiments comparisons list names them")
-    return 0 if _one(known[arguments.name], arguments, deadline) else 3
+    return 0 if _one(known[arguments.name], arguments, deadline, waits=True) else 3
 
 
 def _next(arguments: argparse.Namespace, deadline: float | None) -> int:
@@ -87,10 +94,18 @@ def _next(arguments: argparse.Namespace, deadline: float | None) -> int:
         results = {found.name: found for found in read_results(arguments.data)}
         return [one for one in asked if listing.state_of(one, results, arguments.runs).open]
 
-    return one_by_one(still_open, lambda one: _one(one, arguments, deadline), _say, deadline=deadline, once=arguments.once)
+    # What needs no training that another process is at comes before waiting for that.
+    return one_by_one(
+        still_open,
+        lambda one: _one(one, arguments, deadline, waits=False),
+        _say,
+        deadline=deadline,
+        once=arguments.once,
+        patiently=lambda one: _one(one, arguments, deadline, waits=True),
+    )
 
 
-def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None) -> bool:
+def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None, *, waits: bool) -> bool:
     from experiments.comparisons.execute import execute, shortened
 
     _say(one.name)
@@ -107,6 +122,7 @@ def _one(one: Comparison, arguments: argparse.Namespace, deadline: float | None)
         progress=progress,
         dataset=dataset,
         precision=arguments.precision,
+        waits=waits,
     )
     if found is None:
         _say(f"{one.name}: the time is over; the same command goes on from here")

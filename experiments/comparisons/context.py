@@ -25,13 +25,14 @@ class OutOfTimeError(TrainingError):
 @dataclass
 class Context:
     """`folder` is the comparison's own, `runs` the one that holds it and the trainings that it begins with. `deadline` is of
-    `time.monotonic`."""
+    `time.monotonic`. `waits`: where another process is at a training that this begins with, whether to wait for that."""
 
     comparison: Comparison
     dataset: Dataset
     runs: Path
     accelerator: str = "auto"
     deadline: float | None = None
+    waits: bool = True
     progress: Callable[[str], None] = field(default=lambda line: None)
 
     @property

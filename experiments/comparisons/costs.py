@@ -45,9 +45,16 @@ def own_work(one: Comparison) -> float:
 
 
 def estimates(
-    comparisons: Sequence[Comparison], results: Mapping[str, Result], times: Sequence[StepTimes], machine: str
+    comparisons: Sequence[Comparison],
+    results: Mapping[str, Result],
+    times: Sequence[StepTimes],
+    machine: str,
+    otherwise: float = 1.0,
 ) -> dict[str, float]:
-    """Seconds of each comparison's own training on `machine`, for those that can be estimated; measuring comes on top."""
+    """Seconds of each comparison's own training on `machine`, for those that can be estimated; measuring comes on top.
+
+    By their steps, times how much longer than that comparisons took that this machine has done; `otherwise` where it has none.
+    """
     mine = {row.precision: row for row in times if row.machine == machine}
     found = {}
     for one in comparisons:
@@ -69,7 +76,7 @@ def estimates(
         and seconds
         and results[name].training.seconds
     )
-    factor = ratios[len(ratios) // 2] if ratios else 1.0
+    factor = ratios[len(ratios) // 2] if ratios else otherwise
     return {name: seconds * factor for name, seconds in found.items()}
 
 

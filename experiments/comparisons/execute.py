@@ -19,6 +19,7 @@ from experiments.comparisons.bases import plain_run
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.fit import begun_in as fit_begun_in
+from experiments.comparisons.fit import check_recipe
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.outcome import Result
 from experiments.execute import alone, begun_in, commit_of_code, machine_of
@@ -26,6 +27,7 @@ from experiments.execute import alone, begun_in, commit_of_code, machine_of
 __all__ = ["TRIAL_PICTURES", "execute", "shortened"]
 
 TRIAL_PICTURES = 640
+_OF_THE_PROJECTS_LOOP = ("plain", "quantized", "bit-planes", "alone", "elastic")  # nothing else is trained for these
 
 
 def execute(
@@ -38,10 +40,13 @@ def execute(
     progress: Callable[[str], None] = lambda line: None,
     dataset: Dataset | None = None,
     precision: str | None = None,
+    waits: bool = True,
 ) -> Result | None:
     """Takes `comparison` as far as `deadline` (of `time.monotonic`) allows; None if it was not enough, and the next call goes on.
 
     It trains in `precision`; without one, in that in which it was begun, or the plain network, or else in what the list says.
+
+    Without `waits`, a training that it begins with and another process is at is a BusyError.
 
     Checkpoints and files lie in `runs`/comparisons/NAME, the outcome in `data`/NAME.json. BusyError if another process is at it;
     TrainingError if a signal stopped it; UsageError if it needs what is not there.
@@ -49,7 +54,9 @@ def execute(
     if comparison.method not in METHODS:
         raise UsageError(f"there is no method {comparison.method!r}: {', '.join(METHODS)}")
     recipe = comparison.steps
-    context = Context(comparison, dataset or load(comparison.dataset), runs, accelerator, deadline, progress)
+    if comparison.method not in _OF_THE_PROJECTS_LOOP:
+        check_recipe(recipe)  # before hours go into the network that it begins with
+    context = Context(comparison, dataset or load(comparison.dataset), runs, accelerator, deadline, waits, progress)
     with alone(context.folder):
         context.comparison = comparison = comparison.at(precision or _begun_in(context) or comparison.precision)
         try:

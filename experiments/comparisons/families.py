@@ -106,11 +106,7 @@ def families(
     """By what can share a picture. Elastic networks that only the experiments' own list or the zoo has measured stand beside the
     comparisons as float32 packages or as the packages that they are, and further seeds of the plain network beside its first."""
     outcomes = list(outcomes)
-    rows: dict[tuple[Group, str, str], dict[int, list[Row]]] = {}
-    for result in results:
-        group = Group(result.dataset, result.network, result.recipe)
-        for row in result.rows:
-            rows.setdefault((group, result.method, row.family), {}).setdefault(result.seed, []).append(row)
+    rows = _whole_seeds(results)
     for extra in (of_outcomes(outcomes), of_packages(packages)):
         for (group, name), by_seed in extra.items():
             known = rows.setdefault((group, ELASTIC, name), {})
@@ -125,6 +121,24 @@ def families(
         ordered = {seed: tuple(sorted(by_seed[seed], key=lambda row: (row.bytes, row.macs))) for seed in sorted(by_seed)}
         made.setdefault(group, []).append(Family(group, method, name, ordered))
     return {group: sorted(made[group], key=_place) for group in sorted(made)}
+
+
+def _whole_seeds(results: Iterable[Result]) -> dict[tuple[Group, str, str], dict[int, list[Row]]]:
+    """Rows by group, method and family, by seed. Of a family, seeds count of which the same comparisons are done, in the same
+    version, as of the seed with most of them: a mean over seeds of which one has a student only would be of neither."""
+    rows: dict[tuple[Group, str, str], dict[int, list[Row]]] = {}
+    done: dict[tuple[Group, str, str], dict[int, set[tuple[str, str]]]] = {}
+    for result in results:
+        group = Group(result.dataset, result.network, result.recipe)
+        for row in result.rows:
+            key = group, result.method, row.family
+            rows.setdefault(key, {}).setdefault(result.seed, []).append(row)
+            made = result.variant, str(result.settings.get("version"))
+            done.setdefault(key, {}).setdefault(result.seed, set()).add(made)
+    for key, by_seed in done.items():
+        fullest = max((by_seed[seed] for seed in sorted(by_seed)), key=len)
+        rows[key] = {seed: found for seed, found in rows[key].items() if by_seed[seed] == fullest}
+    return rows
 
 
 def _other_seeds(group: Group, by_seed: Mapping[int, Sequence[Row]], outcomes: Iterable[Outcome]) -> dict[int, Row]:

@@ -8,6 +8,7 @@ measured is what plain ONNX Runtime answers from them.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ __all__ = [
 Array = NDArray[Any]
 
 BATCH = 250
+LITTLE = 64  # values that are no reason to receive a file
 FLOAT32 = "float32"
 
 
@@ -126,12 +128,17 @@ def encoded(
             if id(array) in groups or is_inline(array) or array.dtype != np.float32:
                 continue
             if name in weights:
-                groups[id(array)] = inner if name.startswith("stage") else outside
+                groups[id(array)] = inner if _in_block(name) else outside
             elif array.size >= SMALLEST_VECTOR:
                 groups[id(array)] = vectors
     known = hessians or {}
     encodings = Encodings(groups, lambda array, precision: encode_planes(precision, array, known.get(id(array))))
     return encode_graphs(made.graphs, [Point(k) for k in range(len(made.graphs))], encodings, made.pool)
+
+
+def _in_block(name: str) -> bool:
+    """Whether a weight is of a residual block, also of one that was exported as a piece of its own."""
+    return name.startswith("stage") or bool({"conv1", "conv2"} & set(name.split(".")))
 
 
 def ship(graphs: Sequence[Graph], folder: Path) -> list[Shipped]:
@@ -146,12 +153,29 @@ def ship(graphs: Sequence[Graph], folder: Path) -> list[Shipped]:
     return shipped
 
 
-def without_unused(shipped: Shipped) -> Shipped:
-    """The last form for a device that never had the others: without the tensors that its graph does not read."""
+def without_unused(shipped: Shipped, folder: Path) -> Shipped:
+    """The last form, in `folder`, for a device that never had the others: without the tensors that its graph does not read.
+
+    Of a file that it reads nothing but a few small tensors of (the normalisation of the pictures, which the first form brought),
+    these go into a graph of its own instead.
+    """
     model = onnx.load(shipped.graph, load_external_data=False)
-    read = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    outside: dict[str, list[onnx.TensorProto]] = {}
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                outside.setdefault(entry.value, []).append(tensor)
     graph, *tensors = shipped.files
-    return Shipped((graph, *(file for file in tensors if file.name.removesuffix(".zst") in read)), shipped.graphs)
+    little = [name for name, own in outside.items() if sum(math.prod(one.dims) for one in own) <= LITTLE]
+    kept = tuple(file for file in tensors if file.name.removesuffix(".zst") in outside.keys() - set(little))
+    if not little:
+        return Shipped((graph, *kept), shipped.graphs)
+    for name in little:
+        for tensor in outside[name]:
+            value = onnx.numpy_helper.to_array(tensor, str(shipped.graph.parent))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    own_name = f"{shipped.graph.stem}-alone.onnx"
+    return Shipped((_write(folder, own_name, model.SerializeToString()), *kept), (folder / own_name,))
 
 
 def ship_one(graphs: Sequence[Graph], folder: Path) -> Shipped:

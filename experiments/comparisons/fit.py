@@ -29,7 +29,7 @@ from accordion.training.signals import duration, on_signals
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.outcome import Training
 
-__all__ = ["CHECKPOINT", "Moment", "Task", "at_full_size", "begun_in", "fit", "further"]
+__all__ = ["CHECKPOINT", "Moment", "Task", "at_full_size", "begun_in", "check_recipe", "fit", "further"]
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
@@ -102,14 +102,19 @@ def begun_in(folder: Path, part: str = "fit") -> str | None:
     return str(_read(path)["precision"]) if path.exists() else None
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """UsageError for a recipe that needs more than this loop does."""
+    if recipe.average or recipe.norms != "running":
+        raise UsageError(f"recipe {recipe.name!r} averages weights or measures norms again, which the comparisons do not do")
+
+
 def fit(task: Task, recipe: Recipe, context: Context, *, part: str = "fit") -> Training:
     """Trains `task.module` in place, or goes on with what was begun in the context's folder under the name `part`.
 
     OutOfTimeError if the deadline passes; TrainingError if a signal comes or the loss is no number. Both leave a checkpoint.
     UsageError for a recipe that needs more than this loop does.
     """
-    if recipe.average or recipe.norms != "running":
-        raise UsageError(f"recipe {recipe.name!r} averages weights or measures norms again, which the comparisons do not do")
+    check_recipe(recipe)
     training = _Fitting(task, recipe, context, context.folder / part)
     with on_signals(training.ask):
         return training.run()

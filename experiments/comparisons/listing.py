@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accordion.training import RunDirectory
 from accordion.training.config import INITIALISATION
 from accordion.units import format_seconds
 from experiments import catalogue as runs_list
-from experiments.comparisons.bases import listed_run
+from experiments.comparisons.bases import listed_run, plain_run
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.costs import estimates
 from experiments.comparisons.methods import METHODS
@@ -55,10 +56,15 @@ def _asked(one: Comparison) -> dict[str, Any]:
 
 
 def listing(
-    comparisons: Sequence[Comparison], results: Mapping[str, Result], times: Sequence[StepTimes], machine: str, runs: Path
+    comparisons: Sequence[Comparison],
+    results: Mapping[str, Result],
+    times: Sequence[StepTimes],
+    machine: str,
+    runs: Path,
+    otherwise: float = 1.0,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """As JSON values and as lines."""
-    costs = estimates(comparisons, results, times, machine)
+    """As JSON values and as lines; `otherwise` as `estimates` has it."""
+    costs = estimates(comparisons, results, times, machine, otherwise)
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     width = max((len(one.name) for one in comparisons), default=0)
@@ -83,4 +89,13 @@ def listing(
     done = sum(row["state"] == DONE for row in rows)
     left = sum(row["estimated_s"] or 0.0 for row in rows)
     lines += ["", f"{done} of {len(rows)} comparisons are done; the others' own trainings would take {format_seconds(left)} here"]
+    todo = {row["name"] for row in rows if row["state"] != DONE}
+    if lacking := _bases([one for one in comparisons if one.name in todo], runs):
+        lines.append(f"trained before that, since {runs} does not have them: {', '.join(lacking)}")
     return rows, lines
+
+
+def _bases(comparisons: Sequence[Comparison], runs: Path) -> list[str]:
+    """The plain networks that some of these begin with, and that are not trained yet."""
+    names = [plain_run(one).name for one in comparisons if one.method not in ("alone", "exits", "elastic")]
+    return [name for name in dict.fromkeys(names) if not RunDirectory(runs / name / "run").weights_path.exists()]

@@ -94,7 +94,9 @@ class Training:
 
     Computation is in multiply-accumulates, forward and backward. `base` is the name of the other training, if there is one;
     `precision` and `base_precision` are Lightning Fabric's (empty where nothing was trained). `search_macs` is what was trained to
-    find the order of blocks, and thrown away.
+    find the order of blocks, and thrown away. `weights` and `base_weights` are digests of what the project's own loop trained here
+    and there (empty where it did not, or where an earlier program did not say): another machine trains other weights by the same
+    settings.
     """
 
     epochs: int
@@ -107,6 +109,8 @@ class Training:
     precision: str = ""
     base_precision: str = ""
     search_macs: float = 0.0
+    weights: str = ""
+    base_weights: str = ""
 
     @property
     def total_macs(self) -> float:
@@ -131,6 +135,8 @@ class Training:
             "precision": self.precision,
             "base_precision": self.base_precision,
             "search_macs": self.search_macs,
+            "weights": self.weights,
+            "base_weights": self.base_weights,
         }
 
     @classmethod
@@ -147,6 +153,8 @@ class Training:
             str(data["precision"]),
             str(data["base_precision"]),
             float(data["search_macs"]),
+            str(data.get("weights", "")),
+            str(data.get("base_weights", "")),
         )
 
 

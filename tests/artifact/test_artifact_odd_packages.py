@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from accordion.artifact.archive import pack
+from accordion.artifact.bounds import Declared
+from accordion.artifact.graph import check_graph
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import WEIGHT_TAR_ZSTD
+from accordion.artifact.tensor_spec import TensorSpec
 from accordion.artifact.verify import verify_package
+from accordion.artifact.weights import SegmentFile, Weights
 from accordion.device import Model, fetch, verify_model
 from accordion.errors import FormatError
 from accordion.packaging.check import lay_out_prefixes
@@ -137,3 +143,31 @@ def test_a_name_that_is_no_tag_leaves_the_other_versions_alone(tmp_path: Path) -
     assert verify_package(layout.path) == []
     with pytest.raises(FormatError, match="schema version True"):
         type(layout.ladder(layout.manifest())).parse(b'{"schema_version": true}')
+
+
+def test_what_a_graph_says_of_its_output_may_be_nothing_or_nonsense_and_what_it_computes_counts(tmp_path: Path) -> None:
+    (segment,), data, _ = adding("a.onnx", ["a.safetensors"], [1])
+    model = onnx.load_from_string(data)
+    x, y = (TensorSpec(name, "f4", ("n", 4)) for name in "xy")
+    weights = Weights({"a.safetensors": SegmentFile.of(segment)})
+
+    def check(inputs: tuple[TensorSpec, ...] = (x,), output: TensorSpec = y) -> None:
+        check_graph(model.SerializeToString(), weights, "it", Declared(16, 16, "input", inputs, (output,)))
+
+    for _ in range(2):
+        check()
+        check(output=replace(y, shape=("n", "c")))
+        check(output=replace(y, labels=()))
+        with pytest.raises(FormatError, match="is of float32, the ladder says int8"):
+            check(output=replace(y, dtype="int8"))
+        with pytest.raises(FormatError, match="is 4 long along axis 1, the ladder says 5"):
+            check(output=replace(y, shape=("n", 5)))
+        with pytest.raises(FormatError, match="has 4 values and 2 labels"):
+            check(output=replace(y, shape=("n", "c"), labels=("a", "b")))
+        model.graph.output[0].ClearField("type")  # once more with nothing said
+    model.graph.output[0].type.tensor_type.elem_type = 999
+    check()
+    with pytest.raises(FormatError, match="needs the input"):
+        model.graph.input.add(name="x" * 10**6).CopyFrom(model.graph.input[0])
+        model.graph.input[1].name = "x" * 10**6
+        check()

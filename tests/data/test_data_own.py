@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from accordion.artifact.layout import Layout
 from accordion.cli import main
 from accordion.data import available, load, name_of, pinned
 from accordion.errors import DigestError, FormatError, UsageError
+from accordion.training.runs import check_same_settings
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -83,6 +85,8 @@ def test_a_pinned_file_is_found_where_it_went_and_no_other_is_taken(
         ({"classes": np.array(["a", "b"])}, "not 10 texts or more"),
         ({"classes": np.arange(10)}, "not 10 texts or more"),
         ({"train_x": np.array([{}], dtype=object)}, "plain arrays"),
+        ({"mirror": np.array("False")}, "mirror is <U5"),
+        ({"mirror": np.array([0, 0])}, "mirror is int64"),
     ],
 )
 def test_what_is_no_data_set(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
@@ -96,6 +100,33 @@ def test_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mine.npz").write_bytes(content)
     with pytest.raises(FormatError, match="plain arrays"):
         load(str(tmp_path / "mine.npz"))
+
+
+@pytest.mark.parametrize("content", [b"no array", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4', '", b"\x93NUMPY\x01\x00\x04\x00{[('"])
+def test_a_member_of_another_kind(tmp_path: Path, content: bytes) -> None:
+    np.savez(tmp_path / "mine.npz", **arrays(test_y=None))
+    with zipfile.ZipFile(tmp_path / "mine.npz", "a") as archive:
+        archive.writestr("test_y.npy", content)
+    with pytest.raises(FormatError, match=r"plain arrays|is no array"):
+        load(str(tmp_path / "mine.npz"))
+
+
+def test_a_file_that_is_called_like_a_published_set(tmp_path: Path) -> None:
+    np.savez(tmp_path / "cifar10.npz", **arrays())
+    with pytest.raises(UsageError, match="another name"):
+        pinned(str(tmp_path / "cifar10.npz"))
+
+
+def test_a_training_goes_on_where_the_pictures_went(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = pinned(str(mine))
+    (tmp_path / "elsewhere").mkdir()
+    moved = mine.rename(tmp_path / "elsewhere" / mine.name)
+    check_same_settings(tmp_path, {"dataset": name}, {"dataset": pinned(str(moved))})
+    monkeypatch.setenv("ACCORDION_DATA", str(moved.parent))
+    assert pinned(str(mine)) == pinned(str(moved)) == pinned(name)
+    np.savez(moved, **arrays(mirror=None))
+    with pytest.raises(UsageError, match="other settings"):
+        check_same_settings(tmp_path, {"dataset": name}, {"dataset": pinned(str(moved))})
 
 
 def test_every_command_knows_ones_own_pictures(mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,25 @@ def test_what_had_arrived_of_another_model_goes(endpoint: str, served: str, tmp_
     assert here == alone
 
 
+def test_a_missing_file_is_a_finding_and_not_the_end_of_the_check(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    gone = sorted((tmp_path / "m").glob("*.safetensors"))[-1]
+    gone.unlink()
+    problems = verify_model(tmp_path / "m")
+    assert any(f"{gone} is missing" in problem for problem in problems)
+
+
+def test_a_next_version_that_was_begun_goes_with_the_model_that_it_was_of(endpoint: str, served: str, tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    fetch(endpoint, model, Request(max_bytes=60_000))
+    (model / ".next").mkdir()
+    (model / ".next" / "state.json").write_text("{")
+    (model / ".signature.json").write_text("{}")
+    next(iter(sorted(model.glob("*.safetensors")))).unlink()  # nothing of it can run any more
+    fetch(f"{served}/precision", model)
+    assert verify_model(model) == [] and not (model / ".next").exists() and not (model / ".signature.json").exists()
+
+
 async def test_a_caller_runs_each_configuration_while_the_next_arrives(endpoint: str, tmp_path: Path) -> None:
     seen = []
     async with Fetch(endpoint, tmp_path / "m", link=SLOW) as delivery:

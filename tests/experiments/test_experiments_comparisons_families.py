@@ -20,6 +20,7 @@ from experiments.comparisons.figures.all import draw_all
 from experiments.comparisons.figures.errors import _points
 from experiments.comparisons.outcome import File, Result, Row, Training, read_results
 from experiments.comparisons.tables import costs, errors
+from experiments.comparisons.tables.listed import listed_lines
 from experiments.document import read
 from experiments.outcome import Count, Outcome
 from experiments.series import Group
@@ -114,6 +115,32 @@ def test_families_are_what_one_user_chooses_among(results: list[Result]) -> None
     assert alone.within(2999) is None
     within = alone.within(50_000)
     assert within is not None and within.values == (0.13,)
+
+
+def test_a_seed_that_is_done_in_part_waits_for_the_rest(results: list[Result]) -> None:
+    def alone(seed: int, *sizes: int) -> list[Result]:
+        rows = [row("smaller networks alone", f"n{size}", [file(f"n{size} {seed}", size)], 200) for size in sizes]
+        return [result("alone", one.label, [one], seed) for one in rows]
+
+    def seeds(*more: Result) -> set[int]:
+        (found,) = (f for f in families([*alone(0, 3000, 20_000), *more])[GROUP] if f.method == "alone")
+        return set(found.rows)
+
+    assert seeds(*alone(1, 3000)) == {0}
+    assert seeds(*alone(1, 3000), *alone(2, 3000, 20_000)) == {0, 2}
+    again = [replace(one, settings={**one.settings, "version": 2}) for one in alone(1, 3000, 20_000)]
+    assert seeds(*again) == {0}
+
+
+def test_who_began_with_another_training_is_named(results: list[Result]) -> None:
+    plain, _, pruned, _ = results
+    known = replace(plain, training=replace(plain.training, weights="a"))
+
+    def said(of: Result, base: str) -> str:
+        return listed_lines([of, replace(pruned, training=replace(pruned.training, base_weights=base))])[0]
+
+    assert f"than its own rows are of: {pruned.name}." in said(known, "b")
+    assert "Begun with another" not in said(known, "a") + said(known, "") + said(plain, "b")
 
 
 def test_the_validation_split_picks_and_the_test_split_is_reported() -> None:

@@ -17,6 +17,7 @@ from accordion.elastic import CifarResNet
 from accordion.errors import UsageError
 from experiments.comparisons.bases import shape_of
 from experiments.comparisons.context import Context
+from experiments.comparisons.files import Piece, Session, encoded, folded, ship, without_unused
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.methods.bit_planes import PLANES, in_planes
 from experiments.comparisons.methods.common import ROUNDING
@@ -199,7 +200,8 @@ def test_exits(folder: Path) -> None:
     assert first.bytes < second.bytes < last.bytes and first.macs < second.macs < last.macs
     thresholds = [row for row in result.rows[3:] if row.family == first.family]
     small = [row for row in result.rows if row.family != first.family]
-    assert len(small) == 3 + len(thresholds) and small[2].bytes < last.bytes / 2
+    assert len(small) == 2 * (3 + len(thresholds)) and small[2].bytes < last.bytes / 2
+    assert small[3 + len(thresholds) + 2].bytes < small[2].bytes  # four bits are fewer than eight, also in pieces
     assert {row.bytes for row in thresholds} == {last.bytes}
     assert len(thresholds) == len(LEAVE)
     macs = [row.macs for row in thresholds]
@@ -252,6 +254,22 @@ def test_student_first(folder: Path) -> None:
     assert floats[-1].bytes > at_once.bytes > plain.bytes and at_once.missing(floats[-1]) == 0
 
 
+def test_a_teacher_at_once_has_nothing_of_the_student(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = CifarResNet(14, 10, widths=(8, 16, 32), in_channels=3)  # with colours, the normalisation lies in a file
+    network = StudentFirst(CifarResNet(8, 10, widths=(4, 8, 16), in_channels=3), teacher).eval()
+    x = torch.rand(2, 3, 8, 8)
+    modules = [nn.Sequential(*network.steps(mix)).eval() for mix in WAYS["from the input"]]
+    for codec in ("float32", "int8"):
+        shipped = ship(encoded(folded([Piece(module, x) for module in modules]), codec), tmp_path / codec)
+        once = without_unused(shipped[-1], tmp_path / codec)
+        student = next(file for file in shipped[0].files if "safetensors" in file.name)
+        assert student in shipped[-1].files and student not in once.files
+        assert set(once.files[1:]) == set(shipped[-1].files[1:]) - {student}
+        both = [Session(one.graph)(x.numpy())[0] for one in (shipped[-1], once)]
+        assert np.array_equal(*both)
+
+
 def test_mixed_networks_have_what_they_need_between_parts() -> None:
     torch.manual_seed(0)
     teacher = CifarResNet(14, 10, widths=(8, 16, 32))
@@ -272,8 +290,8 @@ def test_mixed_networks_have_what_they_need_between_parts() -> None:
 def test_skipping(folder: Path) -> None:
     result = done("skipping", "1", folder)
     check_files(result, folder)
-    row, small = result.rows
-    assert small.bytes < row.bytes / 2
+    row, small, smallest = result.rows
+    assert smallest.bytes < small.bytes < row.bytes / 2
     (plain,) = done("plain", "float32", folder).rows
     used = result.notes["share of pictures for which each block runs"]
     assert len(used) == 3 and all(0 <= share <= 1 for share in used)

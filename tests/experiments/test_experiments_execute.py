@@ -217,6 +217,26 @@ def test_a_diverged_run_does_not_keep_the_others_from_being_done_and_a_signal_do
     assert done == []
 
 
+def test_what_another_process_is_at_is_waited_for_last(digits_run: Run) -> None:
+    runs = [replace(digits_run, seed=seed) for seed in (1, 2, 3)]
+    done: list[tuple[int, str]] = []
+
+    def work(how: str) -> Callable[[Run], object]:
+        def one(run: Run) -> None:
+            if run.seed == 1 and how == "at once":
+                raise BusyError("another process is at it")
+            done.append((run.seed, how))
+
+        return one
+
+    still_open = lambda: [run for run in runs if run.seed not in [seed for seed, _ in done]]  # noqa: E731
+    assert one_by_one(still_open, work("at once"), lambda line: None, patiently=work("patiently")) == 0
+    assert done == [(2, "at once"), (3, "at once"), (1, "patiently")]
+    done.clear()
+    assert one_by_one(still_open, work("at once"), lambda line: None) == 0
+    assert done == [(2, "at once"), (3, "at once")]
+
+
 @pytest.mark.parametrize(("codes", "code"), [((0, 0), 0), ((0, 4), 4), ((-9, 0), 1), ((-9, 4), 4)])
 def test_a_job_that_was_killed_is_no_success(codes: tuple[int, int], code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left = list(codes)

@@ -392,6 +392,22 @@ def broken(out: Path, package: Path | None = None) -> dict[str, Path]:
     make.add("output that is not there", other("outputs", name="probabilities"))
     make.add("output of another size", other("outputs", shape=["n", 99], labels=None))
     make.add("labels for other classes", other("outputs", labels=["one"]))
+    make.add("labels for classes that vary", other("outputs", shape=["n", "c"], labels=["one"]))
+
+    def unknown_output(model: onnx.ModelProto) -> None:
+        model.graph.output[0].type.tensor_type.elem_type = 999
+
+    def lying_output(model: onnx.ModelProto) -> None:
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 99
+
+    make.add(
+        "output of an unknown type and another name",
+        replace(other("outputs", name="z"), layers=whole.with_graph(unknown_output).layers),
+    )
+    make.add(
+        "output that lies about its size",
+        replace(other("outputs", shape=["n", 99], labels=None), layers=whole.with_graph(lying_output).layers),
+    )
     make.add("missing graph", whole.with_rung(1, graph="none.onnx"))
 
     make.add("graph that makes a terabyte", whole.with_graph(_bomb))

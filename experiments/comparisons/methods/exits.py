@@ -149,7 +149,7 @@ def execute(context: Context) -> Made:
 
     own = fit(Task(network, loss), context.comparison.steps, context)
     extra = sum(count_parameters(branch) for branch in network.branches)
-    rows = [row for codec in (FLOAT32, "int8") for row in _rows(context, network.eval(), exits, codec)]
+    rows = [row for codec in (FLOAT32, "int8", "int4") for row in _rows(context, network.eval(), exits, codec)]
     return Made(own, tuple(rows), {"extra parameters": extra, "exits after blocks": network.after})
 
 
@@ -200,7 +200,7 @@ METHOD = Method(
     "1709.01686)",
     "all exits count the same in the loss; one threshold for all exits, taken from how sure the first exit is on the validation "
     "split; trained from the beginning; exits stand evenly between the blocks; who leaves at a fixed exit computes no other, but "
-    "their heads travel along",
+    "their heads travel along; int4 is rounded to nearest",
     NEEDS,
     "all layers; the heads before the last exit only for answers in between",
     execute,

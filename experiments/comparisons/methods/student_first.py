@@ -27,6 +27,7 @@ weight of mixed networks."""
 RATES = (("student", 1e-3), ("to_", 1e-3))
 """Of Adam: distances of features are too steep for the recipe's own rate."""
 
+SMALLER = ("int8", "int4")
 NEEDS = "a new session with each part"
 Mix = tuple[bool, ...]
 """For each part, from the input on: whether it is the teacher's."""
@@ -123,7 +124,7 @@ def execute(context: Context) -> Made:
     own = fit(Task(network, network.loss, adam=RATES, beside=(network.teacher(),)), steps, context)
     found = {way: _rows(context, network.eval(), way, FLOAT32) for way in WAYS}
     way = min(found, key=lambda one: sum(row.validation.wrong for row in found[one]))
-    rows = [*found[way], *_rows(context, network, way, "int8")]
+    rows = [*found[way], *(row for codec in SMALLER for row in _rows(context, network, way, codec))]
     return Made(base.under(own), tuple(rows), {"where replacement begins, chosen on the validation split": way}, steps)
 
 
@@ -131,10 +132,11 @@ def _rows(context: Context, network: StudentFirst, way: str, codec: str) -> list
     """The student, then one part more of the teacher each time; and the teacher for a device that wants it at once."""
     modules = [nn.Sequential(*network.steps(mix)).eval() for mix in WAYS[way]]
     x = example(context)
-    shipped = ship(encoded(folded([Piece(module, x) for module in modules]), codec), folder_of(context, f"{way}-{codec}"))
+    folder = folder_of(context, f"{way}-{codec}")
+    shipped = ship(encoded(folded([Piece(module, x) for module in modules]), codec), folder)
     labels = [f"{number} of {len(modules) - 1} parts are the teacher's" for number in range(len(modules))]
     forms = list(zip(labels, modules, shipped, strict=True))
-    forms.append(("the teacher at once", modules[-1], without_unused(shipped[-1])))
+    forms.append(("the teacher at once", modules[-1], without_unused(shipped[-1], folder)))
     return [
         measured(
             context,
@@ -156,7 +158,8 @@ METHOD = Method(
     "Resource-Constrained Environments, 2025 (arXiv 2509.22319)",
     "three parts, one for each stage; mixed networks are drawn uniformly; Adam in place of SGD, one rate for the student and what "
     "joins it to its teacher; the teacher was trained with the recipe's label smoothing; pictures of full size alone, in as many "
-    "epochs as cost the same; the end at which replacement begins is chosen on the validation split",
+    "epochs as cost the same; the end at which replacement begins is chosen on the validation split; int4 is rounded to nearest. "
+    "`distilled` with the same student is what says how much of its error is the optimiser's",
     NEEDS,
     "what of the student has not been replaced",
     execute,

@@ -28,4 +28,19 @@ def listed_lines(results: Sequence[Result]) -> list[str]:
     head = f"{sum(listed)} of {len(listed)} comparisons of the list are done."
     if count := sum(result.settings.get("version") != METHODS[result.method].version for result in results):
         head += f" {count} of them are to do again, since the method makes more files now; what they have stands."
+    if others := _otherwise_begun(results):
+        head += f" Begun with another training of the plain network than its own rows are of: {', '.join(others)}."
     return [head, "", *table(["", *(group.title for group in groups)], rows)]
+
+
+def _otherwise_begun(results: Sequence[Result]) -> list[str]:
+    """Comparisons whose plain network was trained once more, elsewhere perhaps, so that its seed says other weights."""
+    plain = {
+        (Group(one.dataset, one.network, one.recipe), one.seed): one.training.weights for one in results if one.method == "plain"
+    }
+    found = []
+    for one in results:
+        known = plain.get((Group(one.dataset, one.network, one.recipe), one.seed), "")
+        if known and one.training.base_weights not in ("", known):
+            found.append(one.name)
+    return found

@@ -77,7 +77,7 @@ def check_graph(data: bytes, files: Mapping[str, int] | Weights, what: str, decl
     bounds = check_bounds(model, nodes, tensors, sum(sizes.values()), declared, what, remembered)
     check_indices(model, bounds, weights, what)
     if declared is not None and declared.inputs:
-        check_interface(model.graph, declared.inputs, declared.outputs, what)
+        check_interface(model.graph, bounds.values, declared.inputs, declared.outputs, what)
     return frozenset(checked.read)
 
 

@@ -321,9 +321,14 @@ class Layout:
 def _is_begun(path: Path) -> bool:
     """Whether a directory holds no more than `Layout.create` had made when it was stopped, by a full disk perhaps."""
     empty, index = (path / "blobs", path / "blobs" / "sha256"), path / "index.json"
-    there = {place for folder in (path, *empty) if folder.is_dir() for place in folder.iterdir()}
-    there -= {place for place in there if place.name.startswith(UNFINISHED)}
-    return there <= {*empty, index} and (index not in there or index.read_bytes() == _index_bytes([]))
+    try:
+        there = {place for folder in (path, *empty) if folder.is_dir() for place in folder.iterdir()}
+        there -= {place for place in there if place.name.startswith(UNFINISHED)}
+        if not there <= {*empty, index} or not all(place.is_dir() for place in there & set(empty)):
+            return False
+        return index not in there or index.read_bytes() == _index_bytes([])
+    except OSError:
+        return False  # whatever it is, it is no file that `create` wrote
 
 
 def _index_bytes(entries: list[tuple[str | None, Descriptor]]) -> bytes:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from accordion.artifact.finite import FLOATS, check_finite
 from accordion.artifact.remembered import Remembered
 from accordion.artifact.segment import TensorInfo, parse_header, read_header
-from accordion.errors import StorageError
+from accordion.errors import DigestError, StorageError
 
 __all__ = ["SegmentFile", "Weights", "check_segment", "check_segment_bytes", "finite_of"]
 
@@ -45,7 +45,7 @@ class SegmentFile:
 
     @classmethod
     def at(cls, path: Path, tensors: Mapping[str, TensorInfo] | None = None) -> SegmentFile:
-        """A file on disk; `tensors` if `check_segment` has seen it. StorageError when it can't be read."""
+        """A file on disk; `tensors` if `check_segment` has seen it. DigestError if it is gone, StorageError if it can't be read."""
 
         def read(start: int, length: int) -> Iterator[bytes]:
             try:
@@ -56,6 +56,8 @@ class SegmentFile:
 
         try:
             return cls(path.stat().st_size, read, finite_of(tensors))
+        except FileNotFoundError as error:
+            raise DigestError(f"{path} is missing") from error
         except OSError as error:
             raise StorageError(f"can't read {path}: {error.strerror or error}") from error
 

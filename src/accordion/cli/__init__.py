@@ -1,5 +1,6 @@
 """The command line: one file for each command, each a thin cover of the library."""
 
+import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -12,5 +13,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from accordion.cli.app import main as run
     except KeyboardInterrupt:
+        sys.stderr.write("accordion: interrupted\n")
         return INTERRUPTED
     return run(argv)

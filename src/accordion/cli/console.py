@@ -17,7 +17,7 @@ __all__ = ["Console", "Context", "document", "visible"]
 
 
 # What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
@@ -49,7 +49,8 @@ class Console:
 
     def result(self, value: Mapping[str, Any], lines: Sequence[str]) -> None:
         """The command's one result, in either form."""
-        print(visible(document(value) if self.as_json else "\n".join(lines)))
+        shown = document(value).split("\n") if self.as_json else lines
+        print("\n".join(map(visible, shown)))
 
     def progress(self, line: str) -> None:
         """One line on standard error, at once."""
@@ -64,12 +65,13 @@ class Console:
         value: dict[str, Any] = {"error": text, "exit_code": error.exit_code}
         if isinstance(error, UnmeetableError):
             value |= {"limit": error.limit, "nearest": error.nearest}
-        print(visible(document(value)), flush=True)
+        print("\n".join(map(visible, document(value).split("\n"))), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command gets beside its arguments. `started` is the `time.monotonic()` of the call, from which deadlines count."""
+    """What a command gets beside its arguments. `started` is the `time.monotonic()` from which deadlines count: when the command
+    was loaded."""
 
     console: Console
     started: float

@@ -151,7 +151,7 @@ class _Watcher:
             self.console.progress(f"can't run what has arrived: {error}")
             return
         seconds = self.context.elapsed_s()
-        if not spec.labels or logits.ndim != 2:
+        if not spec.labels or logits.ndim != 2 or logits.shape[1] != len(spec.labels):
             self.console.progress(f"configuration {k} answered after {format_seconds(seconds)}")
             return
         rows = top(logits, spec.labels)

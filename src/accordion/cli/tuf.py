@@ -89,11 +89,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
 
 def _change(repository: TufRepository, arguments: argparse.Namespace) -> None:
     if arguments.action == "add":
-        from accordion.artifact.layout import Layout
+        from accordion.artifact.layout import Layout, check_tag
 
         layout = Layout.open(arguments.package)
         name = arguments.name or arguments.package.resolve().name
-        tags = [arguments.reference] if arguments.reference is not None else list(layout.tags())
+        tags = [check_tag(arguments.reference)] if arguments.reference is not None else list(layout.tags())
         manifests = {tag: layout.manifest(tag) for tag in tags}
         repository.add({f"{name}/{tag}": (manifest.digest, manifest.size) for tag, manifest in manifests.items()})
     elif arguments.action == "remove":

@@ -3,7 +3,7 @@
 from accordion.data.batches import augment, batches_per_epoch, resize, training_batches
 from accordion.data.dataset import Dataset, Split
 from accordion.data.datasets import available, load
-from accordion.data.own import name_of, pinned
+from accordion.data.own import name_of, pinned, same_pictures
 
 __all__ = [
     "Dataset",
@@ -15,5 +15,6 @@ __all__ = [
     "name_of",
     "pinned",
     "resize",
+    "same_pictures",
     "training_batches",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,12 +18,19 @@ from numpy.typing import NDArray
 from accordion.data.dataset import Dataset, Split
 from accordion.errors import DigestError, FormatError, StorageError, UsageError
 
-__all__ = ["is_own", "name_of", "pinned", "read_own"]
+__all__ = ["is_own", "name_of", "pinned", "read_own", "same_pictures"]
 
 _NAME = re.compile(r"(?P<path>.+\.npz)(?:@(?P<digest>[0-9a-f]{16}))?", re.DOTALL)
 _NEEDED = ("train_x", "train_y", "test_x", "test_y")
+TAKEN = ("cifar10", "cifar100", "digits")
+DAMAGE = (
+    *(ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
+)
+"""What NumPy raises for files that are no arrays, or damaged ones."""
 LEAST_SIDE, STEP = 8, 4  # two poolings halve the side, and no stage may be left without a picture
 MOST_CLASSES = 10_000
+SOME = 1000  # pictures at a time
 
 
 def is_own(text: str) -> bool:
@@ -41,13 +50,13 @@ def pinned(text: str) -> str:
     What is no file's name stays as it is. UsageError where there is no such file.
     """
     found = _NAME.fullmatch(text)
-    if found is None:
-        return text
-    path = Path(found["path"]).absolute()
-    digest = _digest(path)
-    if found["digest"] not in (None, digest):
-        raise DigestError(f"{path} is not the file that was meant: its digest begins with {digest}, not {found['digest']}")
-    return f"{path}@{digest}"
+    return text if found is None else "@".join(map(str, _found(found)))
+
+
+def same_pictures(text: str) -> str:
+    """What two names of data sets have in common if they mean the same pictures, wherever a file lies."""
+    found = _NAME.fullmatch(text)
+    return text if found is None else f"{Path(found['path']).name}@{found['digest'] or ''}"
 
 
 def read_own(text: str) -> Dataset:
@@ -69,11 +78,7 @@ def read_own(text: str) -> Dataset:
     found = _NAME.fullmatch(text)
     if found is None:
         raise UsageError(f"{text!r} names no .npz file")
-    path = Path(found["path"])
-    if not path.is_file() and (folder := os.environ.get("ACCORDION_DATA")):
-        path = Path(folder) / path.name
-    if found["digest"] is not None and (digest := _digest(path)) != found["digest"]:
-        raise DigestError(f"{path} is not what was trained on: its digest begins with {digest}, not {found['digest']}")
+    path, _ = _found(found)
     arrays = _read(path)
     splits = {split: _split(path, split, arrays) for split in ("train", "test")}
     if splits["train"].x.shape[1:] != splits["test"].x.shape[1:]:
@@ -81,8 +86,20 @@ def read_own(text: str) -> Dataset:
     train = splits["train"]
     classes = _classes(path, arrays, 1 + max(int(split.y.max()) for split in splits.values()))
     mean, std = _moments(train.x)
-    mirror = bool(arrays["mirror"]) if "mirror" in arrays and arrays["mirror"].size == 1 else True
-    return Dataset(path.stem, classes, mean, std, train, splits["test"], mirror=mirror)
+    return Dataset(path.stem, classes, mean, std, train, splits["test"], mirror=_mirror(path, arrays))
+
+
+def _found(name: re.Match[str]) -> tuple[Path, str]:
+    """Where the file is, and the beginning of its digest. What `pinned` and `read_own` raise."""
+    path = Path(name["path"]).resolve()
+    if not path.is_file() and (folder := os.environ.get("ACCORDION_DATA")):
+        path = Path(folder).resolve() / path.name
+    if path.stem in TAKEN:
+        raise UsageError(f"{path} can't be told from the data set {path.stem}: give it another name")
+    digest = _digest(path)
+    if name["digest"] not in (None, digest):
+        raise DigestError(f"{path} is not what was trained on: its digest begins with {digest}, not {name['digest']}")
+    return path, digest
 
 
 def _digest(path: Path) -> str:
@@ -101,10 +118,12 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             found = {name: archive[name] for name in (*_NEEDED, "classes", "mirror") if name in archive.files}
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {path} with pictures") from error
-    except (ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise FormatError(f"{path} is not a .npz file of plain arrays") from error
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror or error}") from error
+    if other := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:
+        raise FormatError(f"{path}: {other[0]!r} is no array")
     if missing := [name for name in _NEEDED if name not in found]:
         raise FormatError(f"{path} has no array {missing[0]!r}: it needs {', '.join(_NEEDED)}")
     return found
@@ -137,12 +156,24 @@ def _classes(path: Path, arrays: dict[str, NDArray[Any]], count: int) -> tuple[s
     return tuple(str(name) for name in names)
 
 
+def _mirror(path: Path, arrays: dict[str, NDArray[Any]]) -> bool:
+    if "mirror" not in arrays:
+        return True
+    found = arrays["mirror"]
+    if found.size != 1 or found.dtype.kind not in "biu":
+        raise FormatError(f"{path}: mirror is {found.dtype} {list(found.shape)}, not one that is true or false")
+    return bool(found.item())
+
+
 def _moments(x: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """By channel, over 0..1, from counts of the 256 levels, which takes no memory for a second copy of the pictures."""
+    """By channel, over 0..1, from counts of the 256 levels, which takes little memory beside the pictures."""
     levels = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(x.shape[1]):
-        share = np.bincount(x[:, channel].ravel(), minlength=256) / x[:, channel].size
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(x), SOME):
+            counts += np.bincount(x[start : start + SOME, channel].ravel(), minlength=256)
+        share = counts / counts.sum()
         mean = float(share @ levels)
         means.append(round(mean, 4))
         deviations.append(round(max(float(share @ (levels - mean) ** 2) ** 0.5, 1 / 255), 4))

@@ -107,6 +107,8 @@ class Store:
         with suppress(OSError):  # it is in nobody's way
             for place in left:
                 _delete(self.root, place)
+            (self.root / PROOF).unlink(missing_ok=True)  # it vouches for the other version
+            shutil.rmtree(self.root / NEXT, ignore_errors=True)
 
     def ladder(self) -> Ladder:
         """The ladder, checked. ContentError if it is not there or broken."""

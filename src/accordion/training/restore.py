@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from accordion.artifact.atomic import write_file
 from accordion.artifact.ladder import Ladder
 from accordion.data import Dataset, load, pinned
+from accordion.data.own import TAKEN
 from accordion.elastic import CifarResNet, ElasticNetwork, OrderTable, by_name
 from accordion.errors import FormatError, UsageError
 from accordion.training.config import TrainingConfig, build_network
@@ -78,11 +79,15 @@ def restore(
             raise UsageError(f"{package} holds weights that were rounded: only a float32 package can become a run again")
         found = _Packaged(package, ladder, [read_graph(folder / rung.graph, package) for rung in rungs])
         config = _config(found)
+        named = rungs[-1].quality.dataset
         if dataset is not None:
             config = replace(config, dataset=pinned(dataset))
+        elif named not in TAKEN:  # a package's word is no name of a file here
+            raise UsageError(f"{package} was measured on {named!r:.60}: name the file of these pictures with --dataset")
         data = load(config.dataset)
-        if data.name != rungs[-1].quality.dataset:
-            raise UsageError(f"{package} was measured on {rungs[-1].quality.dataset!r:.60}, not on {data.name!r}")
+        shape, wanted = list(data.test.x.shape[1:]), list(ladder.inputs[0].shape[1:])
+        if data.name != named or shape != wanted:
+            raise UsageError(f"{package} was measured on pictures {wanted} of {named!r:.60}, not {shape} of {data.name!r}")
         network = build_network(config, data)
         norms = _fill(network, found)
         whole = norms.applied(network).eval()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from accordion.data import Dataset, load
+from accordion.data import Dataset, load, same_pictures
 from accordion.elastic import ElasticNetwork
 from accordion.errors import FormatError, UsageError
 from accordion.training.config import TrainingConfig, build_network
@@ -55,5 +55,7 @@ def check_same_settings(run: Path, before: object, now: dict[str, Any]) -> None:
             )
 
     old, new = dict(flat(before)), dict(flat(now))
+    for settings in (old, new):  # the same pictures elsewhere are the same pictures
+        settings["dataset"] = same_pictures(str(settings.get("dataset")))
     if changed := [f"{key} {old.get(key)!r} → {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]:
         raise UsageError(f"{run} holds a training with other settings ({'; '.join(changed)}): name another run directory")
