@@ -108,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     zoo.add_argument("--tag", help="which version (the first)")
     zoo.add_argument("--samples", type=options.count, default=2000, help="corrupted pictures (2000)")
     zoo.add_argument("--clean-samples", type=options.count, help="clean pictures (all)")
+    zoo.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="PACKAGE",
+        help="the package that was tried before, of the same graphs and weights in other layers: what was found of it stands",
+    )
     zoo.add_argument("--threads", type=options.index, default=0, help="of ONNX Runtime; 0 is one a core")
     zoo.add_argument("--data", type=Path, default=outcome.DATA / "zoo", help="where its data file goes (experiments/data/zoo)")
     zoo.set_defaults(execute=_zoo)
@@ -271,6 +277,7 @@ def _zoo(arguments: argparse.Namespace) -> int:
         clean_samples=arguments.clean_samples,
         threads=arguments.threads,
         progress=_say,
+        earlier=arguments.earlier,
     )
     print(f"wrote {path}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from accordion.data import Dataset, load
-from accordion.errors import FormatError
+from accordion.errors import FormatError, UsageError
 from experiments.outcome import Count
 from experiments.zoo import duplicates
 from experiments.zoo.corruptions import CORRUPTIONS
@@ -46,17 +47,22 @@ def evaluate(
     threads: int = 0,
     progress: Callable[[str], None] = lambda line: None,
     dataset: Dataset | None = None,
+    earlier: Path | None = None,
 ) -> Path:
     """Evaluates and writes `folder`/NAME.json after each kind of pictures; what is there for the same version is not done again.
 
     `samples` corrupted pictures, evenly taken from the test split, are run in up to ten configurations; the clean test and
     validation splits are run whole (or `clean_samples` of them) in all. Near-duplicates are those of the list in `folder`; without
-    one, nothing is purged. `threads` of ONNX Runtime, 0 for one a core.
+    one, nothing is purged. `threads` of ONNX Runtime, 0 for one a core. `earlier` is the package that the file in `folder` is of,
+    whose graphs and weights these are, byte for byte, in other layers: then what was found stands. UsageError where it is not.
     """
     with tempfile.TemporaryDirectory(prefix="accordion-zoo-") as name:
         contents = lay_out(package, Path(name), tag)
         quality = contents.ladder["configurations"][0]["quality"]
         dataset = dataset or load(str(quality["dataset"]))
+        if earlier is not None:
+            with tempfile.TemporaryDirectory(prefix="accordion-zoo-earlier-") as other:
+                _take_over(folder / f"{package.name}.json", lay_out(earlier, Path(other), tag), contents, dataset)
         evaluation = _begin(package.name, contents, dataset, folder)
         sessions = [_session(contents.folder / rung["graph"], threads) for rung in contents.ladder["configurations"]]
         name_of_input = str(contents.ladder["inputs"][0]["name"])
@@ -77,6 +83,25 @@ def evaluate(
     return evaluation.write(folder)
 
 
+def _take_over(path: Path, earlier: Contents, now: Contents, dataset: Dataset) -> None:
+    """Writes `path` as of the version `now`, with what was found of the same graphs and weights in other layers."""
+    before = read_evaluation(path)
+    if before.manifest != earlier.digest:
+        raise UsageError(f"{path} is of {before.manifest}, not of {earlier.digest}")
+    graphs = [[rung["graph"] for rung in one.ladder["configurations"]] for one in (earlier, now)]
+    if graphs[0] != graphs[1] or _digests(earlier.folder) != _digests(now.folder):
+        raise UsageError(f"{earlier.digest} has other graphs or other weights: nothing that was found of it stands")
+    rows = _fresh(before.name, now)
+    for row, old in zip(rows, before.rows, strict=True):
+        row.results |= old.results
+    Evaluation(before.name, now.digest, dataset.name, before.runtime, tuple(rows)).write(path.parent)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def _begin(name: str, contents: Contents, dataset: Dataset, folder: Path) -> Evaluation:
     """What was found before for the same version, or nothing yet."""
     path = folder / f"{name}.json"
@@ -84,6 +109,11 @@ def _begin(name: str, contents: Contents, dataset: Dataset, folder: Path) -> Eva
         before = read_evaluation(path)
         if before.manifest == contents.digest:
             return before
+    return Evaluation(name, contents.digest, dataset.name, f"onnxruntime {onnxruntime.__version__}", tuple(_fresh(name, contents)))
+
+
+def _fresh(name: str, contents: Contents) -> list[Row]:
+    """A row without results for each configuration."""
     rows = []
     try:
         for rung in contents.ladder["configurations"]:
@@ -94,7 +124,7 @@ def _begin(name: str, contents: Contents, dataset: Dataset, folder: Path) -> Eva
             )
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{name} has a ladder that says too little: {error}") from error
-    return Evaluation(name, contents.digest, dataset.name, f"onnxruntime {onnxruntime.__version__}", tuple(rows))
+    return rows
 
 
 def _kinds(dataset: Dataset, k: int, samples: int | None, clean_samples: int | None) -> Iterator[_Pictures]:

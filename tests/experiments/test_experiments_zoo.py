@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accordion.artifact.build import ConfigurationParts, build_version
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import WEIGHT_RAW
+from accordion.artifact.segment import encode_segment
 from accordion.data import Dataset, load
-from accordion.errors import DigestError, FormatError, StorageError
+from accordion.errors import DigestError, FormatError, StorageError, UsageError
 from experiments.outcome import Outcome
 from experiments.run import Run
 from experiments.zoo import duplicates
@@ -51,6 +55,40 @@ def test_what_was_evaluated_is_not_evaluated_again(package: Path, tmp_path: Path
     assert said == [] and read_evaluation(tmp_path / "package.json") == before
     evaluate(package, tmp_path, samples=12, clean_samples=20, threads=1, progress=said.append)
     assert len(said) == 3 * len(CORRUPTIONS)
+
+
+def test_what_was_found_stands_for_the_same_files_in_other_layers(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(package, tmp_path, samples=10, clean_samples=20, threads=1)
+    before = read_evaluation(tmp_path / "package.json")
+    layout = Layout.open(package)
+    manifest = layout.manifest()
+    parts, last = [], 0
+    contents = lay_out(package, tmp_path / "files")
+    for rung in contents.ladder["configurations"]:
+        segments = [layer for layer in manifest.layers[last : rung["layers"]] if layer.media_type == WEIGHT_RAW]
+        last = rung["layers"]
+        files = {str(one.path): layout.blob_path(one.digest).read_bytes() for one in segments}
+        parts.append(ConfigurationParts(rung["graph"], (tmp_path / "files" / rung["graph"]).read_bytes(), files))
+    for archives in ([1] * len(parts), [len(parts)]):
+        other = Layout.create(tmp_path / str(len(archives)) / "package")
+        build_version(other, "latest", ladder_fields=contents.ladder, configurations=parts, archives=archives)
+    divided = next(path for path in tmp_path.glob("*/package") if Layout.open(path).manifest().digest != manifest.digest)
+    monkeypatch.setattr("experiments.zoo.evaluate._wrong", lambda *_: pytest.fail("it is run again"))
+    evaluate(divided, tmp_path, samples=10, clean_samples=20, threads=1, earlier=package)
+    found = read_evaluation(tmp_path / "package.json")
+    assert found.manifest != before.manifest and [row.results for row in found.rows] == [row.results for row in before.rows]
+    assert [row.bytes for row in found.rows] == [
+        one.bytes for one in Layout.open(divided).ladder(Layout.open(divided).manifest()).configurations
+    ]
+    with pytest.raises(UsageError, match="not of"):
+        evaluate(divided, tmp_path, threads=1, earlier=package)
+    parts[0] = ConfigurationParts(parts[0].graph_path, parts[0].graph, {**parts[0].segments, "z.safetensors": encode_segment({})})
+    with pytest.raises(UsageError, match=r"other graphs or other weights"):
+        shutil.rmtree(tmp_path / "1" / "package")
+        build_version(Layout.create(tmp_path / "1" / "package"), "latest", ladder_fields=contents.ladder, configurations=parts)
+        evaluate(tmp_path / "1" / "package", tmp_path, threads=1, earlier=divided)
 
 
 def test_a_package_is_read_by_the_specification_and_checked(package: Path, tmp_path: Path) -> None:
