@@ -13,6 +13,7 @@ import pytest
 
 from accordion.artifact.layout import Layout
 from accordion.cli import main
+from accordion.cli.app import COMMANDS
 from odd_packages import GRAPH_RAW, WEIGHT_RAW, adding, write  # type: ignore[import-not-found]
 
 
@@ -32,6 +33,30 @@ def test_an_output_that_takes_nothing_gives_no_traceback(
     found = subprocess.run(["sh", "-c", command], env={**os.environ, **environment}, capture_output=True, check=False)
     assert b"Traceback" not in found.stderr
     assert found.returncode == code
+
+
+def test_a_command_loads_its_own_modules_only() -> None:
+    code = (
+        "import sys; from accordion.cli.app import build_parser; build_parser(['verify']);"
+        "print(sorted({'accordion.cli.train', 'accordion.device', 'aiohttp', 'numpy', 'torch'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert found.stdout.strip() == "[]"
+    help_text = subprocess.run([sys.executable, "-m", "accordion.cli", "--help"], capture_output=True, check=True, text=True).stdout
+    assert all(f"    {name}" in help_text for name in COMMANDS)
+
+
+def test_an_interrupt_is_told_in_either_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("accordion.cli.verify.execute", interrupted)
+    assert main(["verify", "x", "--json"]) == 130
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"error": "interrupted", "exit_code": 130} and said.err == "accordion: interrupted\n"
+    monkeypatch.setitem(sys.modules, "accordion.cli.app", None)
+    monkeypatch.setattr("builtins.__import__", lambda *_, **__: interrupted())
+    assert main(["verify", "x"]) == 130
 
 
 def test_what_a_terminal_would_obey_is_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,7 +108,7 @@ class Snapshot:
     _by_digest: dict[str, Document] = field(default_factory=dict)
     _unnamed: dict[str, tuple[Document | None, Version | None]] = field(default_factory=dict)
     _referrers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    _promised: dict[str, int] = field(default_factory=dict)  # bytes of each blob of the named versions
+    _promised: dict[str, int] = field(default_factory=dict)  # bytes of each blob of the versions that are known
     _contents: dict[str, tuple[str, _Stamp, Content]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -182,9 +182,12 @@ class Snapshot:
             if before is not None:
                 _check_blobs(self.layout, before.manifest)
             version = self.versions[document.digest] = before or Version.load(self.layout, document)
-            self._promised |= {one.digest: one.size for one in (version.manifest.config, *version.manifest.layers)}
+            self._promise(version)
         self.tags[tag] = document
         self._by_digest[document.digest] = document
+
+    def _promise(self, version: Version) -> None:
+        self._promised |= {one.digest: one.size for one in (version.manifest.config, *version.manifest.layers)}
 
     def _find_unnamed(self, digest: str) -> tuple[Document | None, Version | None]:
         with self._lock:
@@ -204,7 +207,10 @@ class Snapshot:
             document = Document.parse(path.read_bytes(), "the manifest")
             if document.digest != digest:
                 return None, None
-            return document, Version.load(self.layout, document) if document.is_model else None
+            version = Version.load(self.layout, document) if document.is_model else None
+            if version is not None:
+                self._promise(version)
+            return document, version
         except (AccordionError, OSError):
             return None, None  # some other blob, or a version whose blobs have gone
 
