@@ -21,9 +21,11 @@ from accordion.errors import AccordionError, ContentError, TransferError, UsageE
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-# What a device never sees or need not mind: index, layout file, config, documents, what lies behind the last configuration, a blob's
-# tail.
+# What a device never sees or need not mind: index, layout file, config, documents, what lies behind the last configuration, graphs
+# too early or for nothing, a blob's tail.
 UNSEEN = {
+    *("diffId that is none", "config with a field of another schema", "config whose name is none", "config without a format"),
+    *("config of no time", "graph that nothing runs", "graphs before they are needed"),
     *("wrong diffIds", "no diffIds", "config that is none", "negative size", "extended blob"),
     *("index without versions", "index with a tag twice", "index that is none", "tag that is none"),
     *("another layout version", "no layout", "segment in an archive that is none", "document before the end"),
