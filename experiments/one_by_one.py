@@ -35,8 +35,8 @@ def one_by_one(
     `time.monotonic`) is near; the exit code.
 
     What another process is at is left to it; `patiently` is how such work is done once nothing else is open, if it is waited for
-    then. What fails is said and left, so that the others get done. StoppedError if a signal
-    stopped one: whoever sent it wants no other instead.
+    then. What fails is said and left, so that the others get done. StoppedError if a signal stopped one: whoever sent it wants no
+    other instead.
     """
     from experiments.execute import BusyError  # torch comes with it
 
@@ -46,20 +46,17 @@ def one_by_one(
     while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
         open_now = list(still_open())
         one = next((one for one in open_now if one.name not in left | busy), None)
-        waited = one is None and patiently is not None
-        if waited:
-            one = next((one for one in open_now if one.name not in left), None)
+        do = work
+        if one is None and patiently is not None:
+            one, do = next((one for one in open_now if one.name not in left), None), patiently
         if one is None:
             say("nothing is left to do here" if not left | busy else "nothing else is left to do here")
             break
         try:
-            if waited and patiently is not None:
-                patiently(one)
-            else:
-                work(one)
+            do(one)
         except BusyError as error:
             say(str(error))
-            (left if waited else busy).add(one.name)
+            (left if do is patiently else busy).add(one.name)
             continue
         except StoppedError as error:
             raise StoppedError(f"{one.name}: {error}") from error

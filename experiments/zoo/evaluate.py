@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from accordion.artifact.digest import file_digest
 from accordion.data import Dataset, load
 from accordion.errors import FormatError, UsageError
 from experiments.outcome import Count
@@ -99,7 +99,7 @@ def _take_over(path: Path, earlier: Contents, now: Contents, dataset: Dataset) -
 
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(folder)): file_digest(path) for path in files}
 
 
 def _begin(name: str, contents: Contents, dataset: Dataset, folder: Path) -> Evaluation:

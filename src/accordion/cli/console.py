@@ -13,14 +13,13 @@ from typing import Any
 
 from accordion.errors import AccordionError, UnmeetableError
 
-__all__ = ["Console", "Context", "document", "visible"]
-
+__all__ = ["Console", "Context", "document"]
 
 # What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def visible(text: str) -> str:
+def _visible(text: str) -> str:
     """`text` with what a terminal would obey written out: names in a package are strangers' words."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -49,12 +48,11 @@ class Console:
 
     def result(self, value: Mapping[str, Any], lines: Sequence[str]) -> None:
         """The command's one result, in either form."""
-        shown = document(value).split("\n") if self.as_json else lines
-        print("\n".join(map(visible, shown)))
+        self._print(document(value).split("\n") if self.as_json else lines)
 
     def progress(self, line: str) -> None:
         """One line on standard error, at once."""
-        print(visible(line), file=sys.stderr, flush=True)
+        print(_visible(line), file=sys.stderr, flush=True)
 
     def failure(self, error: AccordionError) -> None:
         """One line on standard error; with `as_json` also a document `{error, exit_code}`, with what is known of the limit."""
@@ -65,7 +63,11 @@ class Console:
         value: dict[str, Any] = {"error": text, "exit_code": error.exit_code}
         if isinstance(error, UnmeetableError):
             value |= {"limit": error.limit, "nearest": error.nearest}
-        print("\n".join(map(visible, document(value).split("\n"))), flush=True)
+        self._print(document(value).split("\n"))
+
+    @staticmethod
+    def _print(lines: Sequence[str]) -> None:
+        print("\n".join(map(_visible, lines)), flush=True)
 
 
 @dataclass(frozen=True, slots=True)

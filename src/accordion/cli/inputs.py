@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.cli.extras import extra
+from accordion.damage import DAMAGE
 from accordion.errors import FormatError, UsageError
 
 __all__ = ["read_inputs"]
@@ -57,13 +55,6 @@ def _read(text: str, by_name: Mapping[str, TensorSpec]) -> dict[str, Array]:
     if not equals and len(by_name) > 1 and path.suffix.lower() != ".npz":
         raise UsageError(f"which input is {path}? Name it as {chosen}={path} ({', '.join(by_name)})")
     return {key: _fitted(array, by_name[key], str(path)) for key, array in arrays.items()}
-
-
-DAMAGE = (
-    *(ValueError, EOFError, KeyError, SyntaxError, RuntimeError, MemoryError),  # NotImplementedError is a RuntimeError
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
-"""What NumPy raises for files that are no arrays, or damaged ones."""
 
 
 def _numpy(path: Path, name: str) -> dict[str, Array]:

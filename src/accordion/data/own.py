@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
 import os
 import re
-import tokenize
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accordion.damage import DAMAGE
 from accordion.data.dataset import Dataset, Split
 from accordion.errors import DigestError, FormatError, StorageError, UsageError
 
@@ -23,11 +20,6 @@ __all__ = ["is_own", "name_of", "pinned", "read_own", "same_pictures"]
 _NAME = re.compile(r"(?P<path>.+\.npz)(?:@(?P<digest>[0-9a-f]{16}))?", re.DOTALL)
 _NEEDED = ("train_x", "train_y", "test_x", "test_y")
 TAKEN = ("cifar10", "cifar100", "digits")
-DAMAGE = (
-    *(ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
-)
-"""What NumPy raises for files that are no arrays, or damaged ones."""
 LEAST_SIDE, STEP = 8, 4  # two poolings halve the side, and no stage may be left without a picture
 MOST_CLASSES = 10_000
 SOME = 1000  # pictures at a time

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from accordion.artifact.atomic import UNFINISHED
 from accordion.device.exchange import LOCK, finish_exchange
 from accordion.errors import StorageError, UsageError
 
@@ -28,7 +29,7 @@ def locked(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} holds something else: name a new or an empty folder for the model")
     with _lock(path):
         finish_exchange(path)
-        for left in path.rglob(".new-*"):  # of a write that was killed
+        for left in path.rglob(f"{UNFINISHED}*"):  # of a write that was killed
             left.unlink(missing_ok=True)
         try:
             yield
