@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from experiments.execute import alone, begun_in, metrics_of, set_aside
 from experiments.recipes import BRIEF
 from experiments.run import Run
 
-__all__ = ["PASSES", "Base", "listed_run", "plain", "plain_run", "shape_of", "trained"]
+__all__ = ["PASSES", "Base", "begins_with", "in_time", "listed_run", "plain", "plain_run", "scheme_of", "shape_of", "trained"]
 
 PASSES = 3
 """A backward pass computes about twice what the forward pass does (gradients of inputs and of weights)."""
@@ -106,9 +108,36 @@ def listed_run(comparison: Comparison, scheme: str) -> Run:
     )
 
 
+def begins_with(comparison: Comparison) -> Run | None:
+    """The training of the project's loop whose network the method's own training goes on with; None for those that have none."""
+    if comparison.method in ("alone", "exits", "elastic"):
+        return None
+    scheme = scheme_of(comparison)
+    return plain_run(comparison) if scheme is None else listed_run(comparison, scheme)
+
+
+def scheme_of(comparison: Comparison) -> str | None:
+    """The scheme of the experiments' list that an elastic network of a comparison is trained by (`balanced-75`: `balanced`, of
+    which 75 % are pruned afterwards); None where there is none."""
+    if comparison.method not in ("elastic", "finished"):
+        return None
+    return comparison.variant if comparison.method == "elastic" else comparison.variant.rpartition("-")[0]
+
+
 def plain(context: Context, shape: str | None = None) -> Base:
     """Trained, here or before. OutOfTimeError if the deadline comes first."""
     return trained(context, plain_run(context.comparison, shape))
+
+
+@contextmanager
+def in_time(context: Context) -> Iterator[None]:
+    """Around a training of the project's loop: OutOfTimeError where it stops because the deadline has come."""
+    try:
+        yield
+    except TrainingError as error:
+        if context.deadline is not None and time.monotonic() >= context.deadline:
+            raise OutOfTimeError(str(error)) from error
+        raise
 
 
 def trained(context: Context, run: Run) -> Base:
@@ -122,7 +151,7 @@ def trained(context: Context, run: Run) -> Base:
     with alone(folder, waits=waits):
         config = run.at(begun_in(folder)).config()
         set_aside(folder, config)
-        try:
+        with in_time(context):
             train(
                 config,
                 folder / "run",
@@ -131,10 +160,6 @@ def trained(context: Context, run: Run) -> Base:
                 dataset=context.dataset,
                 max_seconds=context.seconds_left(),
             )
-        except TrainingError as error:
-            if context.deadline is not None and time.monotonic() >= context.deadline:
-                raise OutOfTimeError(str(error)) from error
-            raise
     directory = RunDirectory(folder / "run")
     network = load_weights(directory, build_network(config, context.dataset))
     if (norms := directory.read_norms()) is not None:

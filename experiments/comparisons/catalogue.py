@@ -71,6 +71,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("quantized", "post-training"),
         ("bit-planes", "8-of-2"),
         ("elastic", "balanced"),
+        ("finished", "balanced-75"),
         ("pruned", "75"),
         ("further", "a third"),  # what of the pruned network's error is the pruning's
         ("alone", smaller[0]),
@@ -83,6 +84,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         *(("pruned", share) for share in ("50", "90")),
         *(("distilled", shape) for shape in smaller[1:]),
         *(("elastic", variant) for variant in ("learned", "CoML-05", "BlockCoML-05")),
+        ("finished", "balanced-0"),
         ("low-rank", "25"),
         *(("exits", count) for count in ("1", "4")),
         ("skipping", "1"),

@@ -9,18 +9,19 @@ from accordion.elastic import closed_form_macs
 from accordion.errors import AccordionError, UsageError
 from accordion.training.recipes import picture_size
 from experiments import catalogue as runs_list
-from experiments.comparisons.bases import plain_run, shape_of
+from experiments.comparisons.bases import PASSES, listed_run, plain_run, scheme_of, shape_of
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.fit import further
 from experiments.comparisons.outcome import Result
-from experiments.computation import SHAPES
+from experiments.computation import SHAPES, training_macs
 from experiments.timing import StepTimes, estimate_s
 
 __all__ = ["estimates", "own_work"]
 
 
 def own_work(one: Comparison) -> float:
-    """How much its own training computes, in trainings of the plain network; not for elastic networks, whose steps are known."""
+    """How much its own training computes, in trainings of the plain network; not for elastic networks trained from the beginning,
+    whose steps are known. UsageError for what lacks something."""
     steps = one.steps
     _, side, _ = SHAPES[one.dataset]
     areas = [(picture_size(steps, epoch, side) / side) ** 2 for epoch in range(steps.epochs)]
@@ -32,6 +33,9 @@ def own_work(one: Comparison) -> float:
         return _forward(one, one.variant) / network
     if one.method in ("pruned", "low-rank", "further"):
         return again / whole * (int(one.variant) / 100 if one.method == "low-rank" else 1.0)
+    if one.method == "finished" and (scheme := scheme_of(one)):  # trained on, with the network as it was for a teacher
+        before = training_macs(listed_run(one, scheme).config()) / training_macs(plain_run(one).config())
+        return again / whole * (before + 1 / PASSES)
     if one.method == "distilled":
         return (3 * _forward(one, one.variant) + network) / (3 * network)
     if one.method == "exits":

@@ -15,7 +15,7 @@ from accordion.data import Dataset, Split, load
 from accordion.errors import UsageError
 from accordion.training.config import INITIALISATION
 from accordion.training.parallel import make_fabric
-from experiments.comparisons.bases import plain_run
+from experiments.comparisons.bases import begins_with, plain_run
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.fit import begun_in as fit_begun_in
@@ -27,7 +27,7 @@ from experiments.execute import alone, begun_in, commit_of_code, machine_of
 __all__ = ["TRIAL_PICTURES", "execute", "shortened"]
 
 TRIAL_PICTURES = 640
-_OF_THE_PROJECTS_LOOP = ("plain", "quantized", "bit-planes", "alone", "elastic")  # nothing else is trained for these
+_OF_THE_PROJECTS_LOOP = ("plain", "quantized", "bit-planes", "alone", "elastic", "finished")  # nothing else is trained for these
 
 
 def execute(
@@ -95,7 +95,8 @@ def execute(
 
 
 def _begun_in(context: Context) -> str | None:
-    return fit_begun_in(context.folder) or begun_in(context.runs / plain_run(context.comparison).name)
+    base = begins_with(context.comparison) or plain_run(context.comparison)
+    return fit_begun_in(context.folder) or begun_in(context.runs / base.name)
 
 
 def shortened(comparison: Comparison, pictures: int = TRIAL_PICTURES) -> tuple[Comparison, Dataset]:

@@ -11,7 +11,7 @@ from accordion.training import RunDirectory
 from accordion.training.config import INITIALISATION
 from accordion.units import format_seconds
 from experiments import catalogue as runs_list
-from experiments.comparisons.bases import listed_run, plain_run
+from experiments.comparisons.bases import begins_with, listed_run, scheme_of
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.costs import estimates
 from experiments.comparisons.methods import METHODS
@@ -33,8 +33,8 @@ def state_of(one: Comparison, results: Mapping[str, Result], runs: Path | None =
             return State(OTHER, "its data file was made with other settings", result.training.epochs)
         return State(DONE, "", result.training.epochs)
     lacks = []
-    if one.method == "elastic":
-        lacks = runs_list.delivered(one.variant, one.network, one.dataset, one.recipe, one.seed).missing()
+    if scheme := scheme_of(one):
+        lacks = runs_list.delivered(scheme, one.network, one.dataset, one.recipe, one.seed).missing()
     if lacks:
         return State(NEEDS, ", ".join(lacks), 0)
     if runs is not None and (runs / "comparisons" / one.name).is_dir():
@@ -96,6 +96,6 @@ def listing(
 
 
 def _bases(comparisons: Sequence[Comparison], runs: Path) -> list[str]:
-    """The plain networks that some of these begin with, and that are not trained yet."""
-    names = [plain_run(one).name for one in comparisons if one.method not in ("alone", "exits", "elastic")]
+    """The networks that some of these begin with, and that are not trained yet."""
+    names = [run.name for one in comparisons if (run := begins_with(one)) and not run.missing()]
     return [name for name in dict.fromkeys(names) if not RunDirectory(runs / name / "run").weights_path.exists()]

@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 from accordion.data import load
 from accordion.elastic import CifarResNet
 from accordion.errors import UsageError
-from experiments.comparisons.bases import shape_of
+from experiments.comparisons.bases import listed_run, shape_of
 from experiments.comparisons.context import Context
 from experiments.comparisons.files import Piece, Session, encoded, folded, ship, without_unused
 from experiments.comparisons.methods import METHODS
@@ -322,6 +322,21 @@ def test_ours_is_counted_by_layers(folder: Path) -> None:
         assert [row.bytes for row in rows] == sorted({row.bytes for row in rows})
         # Nothing is received twice, and a smaller one needs nothing that the larger one lacks.
         assert all(b.missing(a) == b.bytes - a.bytes and a.missing(b) == 0 for a, b in zip(rows, rows[1:], strict=False))
+
+
+def test_ours_trained_on_goes_on_with_an_elastic_network(folder: Path) -> None:
+    result = done("finished", "CoML-05-75", folder)
+    before = done("elastic", "CoML-05", folder)
+    assert {row.family for row in result.rows} == {"Accordion, right-to-left, finished with 75% pruned, compact"}
+    assert result.training.base_weights == before.training.weights != result.training.weights
+    base = listed_run(comparison("finished", "CoML-05-75"), "CoML-05")
+    assert (result.training.base, result.training.base_macs) == (base.name, before.training.macs)
+    # One epoch on pictures of full size: half of the steps of the complete network, the others of smaller ones, and the teacher.
+    whole = done("plain", "float32", folder).rows[0].macs * 1293
+    assert 1 + 3 / 2 < result.training.macs / whole < 1 + 3
+    assert result.notes["finishing"] == "finishing for int4 and int4+4, 75% of the weights pruned"
+    complete = [max(one.rows, key=lambda row: row.macs if "compact" in row.family else 0) for one in (result, before)]
+    assert complete[0].bytes < complete[1].bytes  # zeros compress
 
 
 def test_every_method_names_its_source() -> None:

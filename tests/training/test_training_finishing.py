@@ -1,22 +1,25 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
+from accordion.artifact.layout import Layout
 from accordion.data import Dataset
 from accordion.elastic import ElasticNetwork
 from accordion.elastic.order import nested
 from accordion.errors import TrainingError, UsageError
-from accordion.packaging import rounding
+from accordion.packaging import package, rounding
+from accordion.packaging.check import lay_out_prefixes
 from accordion.packaging.codecs import by_name, encode_planes
+from accordion.profiling import profile
 from accordion.training import Finishing, RunDirectory, TrainingConfig, calibrate, correct, finish, load_run, train
 from accordion.training.finishing import Finisher, fake_quantized
 
@@ -50,6 +53,16 @@ def folded(network: ElasticNetwork) -> dict[str, torch.Tensor]:
         elif isinstance(module, nn.Linear):
             found[path] = module.weight.detach()
     return {path: weight for path, weight in found.items() if weight.numel() >= 64}
+
+
+@pytest.fixture(scope="module")
+def own(config: TrainingConfig, few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose configurations have statistics of their own; blockwise, so that a block sees other inputs where the one before
+    it is left out. Read only."""
+    run = tmp_path_factory.mktemp("own") / "run"
+    train(replace(config, network="resnet14", order="blockwise"), run, accelerator="cpu", dataset=few_digits)
+    calibrate(run, norms="configuration", pictures=64, dataset=few_digits)
+    return run
 
 
 def finisher_of(run: Path, settings: Finishing, dataset: Dataset) -> tuple[Finisher, ElasticNetwork]:
@@ -130,16 +143,45 @@ def test_what_is_said_is_what_the_rounded_network_scores(finished_int4: Path, fe
     assert again.errors == pytest.approx([1 - float(h.float().mean()) for h in hits.values()], abs=0.04)  # of 16 pictures
 
 
-def test_a_second_call_says_what_the_first_measured(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
-    # Blockwise, so that a block sees other inputs where the one before it is left out.
-    train(replace(config, network="resnet14", order="blockwise"), tmp_path / "own", accelerator="cpu", dataset=few_digits)
-    calibrate(tmp_path / "own", norms="configuration", pictures=64, dataset=few_digits)
-    keywords: dict[str, Any] = {"epochs": 1, "learning_rate": 0.1, "accelerator": "cpu", "dataset": few_digits}
-    first = finish(tmp_path / "own", tmp_path / "run", Finishing(prune=0.9), **keywords)
-    assert RunDirectory(tmp_path / "run").norms_path.exists()
-    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["validation_errors"]
-    assert first.errors != tuple(last)  # what the training itself had said is something else
-    assert finish(tmp_path / "own", tmp_path / "run", Finishing(prune=0.9), **keywords).errors == first.errors
+def test_every_configuration_goes_on_with_its_own_statistics(own: Path, few_digits: Dataset) -> None:
+    _, before, _ = load_run(own)
+    _, network = finisher_of(own, Finishing(prune=0.5), few_digits)
+    x = torch.from_numpy(few_digits.test.x[:8]).float() / 255
+    network.train()
+    shared = before.over(before.module)
+    for k in range(len(network)):
+        torch.testing.assert_close(network(x, k), before(x, k), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(shared(x, 0), before(x, 0), rtol=1e-2)  # the complete network's would have been others
+
+
+def test_own_statistics_are_left_as_they_were_and_packaged(own: Path, few_digits: Dataset, tmp_path: Path) -> None:
+    keywords: dict[str, Any] = {
+        "epochs": 1,
+        "learning_rate": 0.1,
+        "accelerator": "cpu",
+        "dataset": few_digits,
+        "rounding": rounding,
+    }
+    run = tmp_path / "run"
+    first = finish(own, run, Finishing(("int4",)), **keywords)
+    assert RunDirectory(run).norms_path.read_bytes() == RunDirectory(own).norms_path.read_bytes()
+    _, network, _ = load_run(run)
+    hits = correct(network, few_digits.hold_out()[1], range(len(network)))
+    assert first.errors == pytest.approx([1 - float(h.float().mean()) for h in hits.values()], abs=0.07)  # one of 16 pictures
+    assert finish(own, run, Finishing(("int4",)), **keywords).errors == first.errors
+
+    profile(run, device_latency=False, limit=64)
+    package(run, tmp_path / "package", codec="int4", rounding="nearest")
+    layout = Layout.open(tmp_path / "package")
+    manifest = layout.manifest(None)
+    laid = tmp_path / "laid"
+    laid.mkdir()
+    x = few_digits.test.x[:8].astype(np.float32) / 255
+    for one, folder in lay_out_prefixes(layout, manifest, layout.ladder(manifest), laid):
+        (found,) = onnxruntime.InferenceSession(folder / one.graph).run(None, {"input": x})
+        with torch.no_grad():
+            expected = network(torch.from_numpy(x), one.index).numpy()
+        np.testing.assert_allclose(found, expected, atol=0.02 * float(np.abs(expected).max()))
 
 
 def test_rounding_is_learnt_around(finished: Path, few_digits: Dataset, tmp_path: Path) -> None:

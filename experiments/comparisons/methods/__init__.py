@@ -9,6 +9,7 @@ from experiments.comparisons.methods import (
     distilled,
     elastic,
     exits,
+    finished,
     further,
     low_rank,
     plain,
@@ -35,6 +36,7 @@ METHODS: dict[str, Method] = {
         skipping,
         student_first,
         elastic,
+        finished,
     )
 }
 """In the order of the tables."""

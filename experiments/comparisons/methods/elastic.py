@@ -14,7 +14,7 @@ from accordion.packaging.check import lay_out_prefixes
 from accordion.profiling import profile
 from accordion.training import RunDirectory
 from experiments.catalogue import searched
-from experiments.comparisons.bases import PASSES, Base, listed_run, trained
+from experiments.comparisons.bases import PASSES, listed_run, trained
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.files import Shipped
 from experiments.comparisons.methods.common import measured
@@ -22,7 +22,7 @@ from experiments.comparisons.outcome import File, Row
 from experiments.computation import training_macs
 from experiments.tables.markdown import blocks
 
-__all__ = ["METHOD", "ORDERS"]
+__all__ = ["METHOD", "NEEDS", "ORDERS", "SOURCE", "packaged"]
 
 LEARNED = "learned"
 ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", LEARNED: "learned order", "balanced": "even order, balanced"}
@@ -32,16 +32,11 @@ FORMS = {"float32": "float32", "compact": "auto"}
 
 def execute(context: Context) -> Made:
     base = trained(context, listed_run(context.comparison, context.comparison.variant))
-    run = base.folder / "run"
-    if not _made_after(run / "ladder.json", run):
-        profile(run, split="test", device_latency=False, progress=context.progress)
     rows: list[Row] = []
-    for form, codec in FORMS.items():
+    for form in FORMS:
         path = base.folder / ("package" if form == "float32" else form)
-        if not _made_after(path, run):
-            shutil.rmtree(path, ignore_errors=True)
-            package(run, path, name=base.run.name, codec=codec, progress=context.progress)
-        rows += _rows(context, base, path, f"Accordion, {ORDERS[context.comparison.variant]}, {form}")
+        family = f"Accordion, {ORDERS[context.comparison.variant]}, {form}"
+        rows += packaged(context, base.folder / "run", path, base.run.name, form, family)
     training = base.training
     if context.comparison.variant == LEARNED:
         search = searched(context.comparison.network, context.comparison.dataset)
@@ -49,12 +44,22 @@ def execute(context: Context) -> Made:
     return Made(training, tuple(rows), trained=base.config)
 
 
+def packaged(context: Context, run: Path, path: Path, name: str, form: str, family: str) -> list[Row]:
+    """The finished training in `run` as a package at `path`, unless it is there, and a row for each of its configurations."""
+    if not _made_after(run / "ladder.json", run):
+        profile(run, split="test", device_latency=False, progress=context.progress)
+    if not _made_after(path, run):
+        shutil.rmtree(path, ignore_errors=True)
+        package(run, path, name=name, codec=FORMS[form], progress=context.progress)
+    return _rows(context, path, family)
+
+
 def _made_after(path: Path, run: Path) -> bool:
     """Whether `path` is there and was made of the weights that are in `run` now."""
     return path.exists() and path.stat().st_mtime >= RunDirectory(run).weights_path.stat().st_mtime
 
 
-def _rows(context: Context, base: Base, path: Path, family: str) -> list[Row]:
+def _rows(context: Context, path: Path, family: str) -> list[Row]:
     layout = Layout.open(path)
     manifest = layout.manifest(None)
     ladder = layout.ladder(manifest)
@@ -82,12 +87,15 @@ def _file(layer: Descriptor) -> File:
 
 
 NEEDS = "a new session with each upgrade"
+SOURCE = (
+    "Ayed, De Domenico, Garcia-Rodriguez, Lopez-Perez: Accordion: A Communication-Aware Machine Learning Framework for Next "
+    "Generation Networks"
+)
 
 METHOD = Method(
     "elastic",
     "Accordion",
-    "Ayed, De Domenico, Garcia-Rodriguez, Lopez-Perez: Accordion: A Communication-Aware Machine Learning Framework for Next "
-    "Generation Networks",
+    SOURCE,
     "the compact form is `--codec auto`; all layers count, ladder and graphs included. `CoML-05` and `BlockCoML-05` are trained as "
     "in the paper, one configuration a step. `learned` and `balanced` are ours: each step trains the complete network, the "
     "smallest and one more, which learn from the complete one's answers (distillation inside one network); `learned` has a head "

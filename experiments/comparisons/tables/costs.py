@@ -75,13 +75,16 @@ def change_lines(groups: Groups) -> list[str]:
 
 
 def _matrices(found: Sequence[Family], wanted: Sequence[float], names: Sequence[str]) -> list[str]:
-    """From each requirement to each, for every family that can meet them all."""
+    """From each requirement to each, for every family that can meet several and receives something in between."""
     out: list[str] = []
     for family in found:
         able = [k for k, error in enumerate(wanted) if all(family.reaching(seed, error) for seed in family.rows)]
         if len(able) < 2:
             continue
-        rows = [[f"from {names[a]}", *(_bytes(family.path([wanted[a], wanted[b]])[1]) for b in able)] for a in able]
+        costs = [[family.path([wanted[a], wanted[b]])[1] for b in able] for a in able]
+        if not any(cost for row in costs for cost in row):
+            continue  # one of its files meets them all
+        rows = [[f"from {names[a]}", *map(_bytes, row)] for a, row in zip(able, costs, strict=True)]
         out += ["", f"{family.name}:", "", *table(["", *(f"to {names[b]}" for b in able)], rows)]
     return out
 

@@ -14,7 +14,7 @@ from accordion.training.norms import recalibrated
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import load_weights
 
-__all__ = ["Calibration", "calibrate", "validation_errors"]
+__all__ = ["Calibration", "calibrate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,6 @@ def calibrate(
         after = _errors(network if found is None else found.applied(network), validation)
     changed = {} if found is None else {id(t): t.numel() for own in found.values.values() for t in own.values()}
     return Calibration(watched, before, after, sum(changed.values()))
-
-
-def validation_errors(run: Path, *, dataset: Dataset | None = None) -> tuple[float, ...]:
-    """The validation errors of the watched configurations of a finished training, with the statistics that lie there now."""
-    directory = RunDirectory(run)
-    config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
-    dataset = dataset or load(config.dataset)
-    network = load_weights(directory, build_network(config, dataset)).eval()
-    norms = directory.read_norms()
-    return _errors(network if norms is None else norms.applied(network), dataset.hold_out()[1])
 
 
 def _errors(measured: ElasticNetwork, validation: Split) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from accordion.data import Dataset
 from accordion.errors import UsageError
-from accordion.training.calibrate import calibrate, validation_errors
 from accordion.training.config import TrainingConfig
 from accordion.training.finishing import Finishing, Rounding
 from accordion.training.loop import TrainingResult, train
@@ -35,37 +34,27 @@ def finish(
 ) -> TrainingResult:
     """Finishes the network trained in `source` into the run directory `run`, or goes on with what was begun there.
 
-    Network, order, policy, objective and seed are the source's, pictures are of full size. Where configurations of the source have
-    batch-norm statistics of their own, they are measured again at the end. `rounding` is what packaging does to a
-    weight (`accordion.packaging.rounding`); only quantizing needs it. The result is an ordinary run: profile and package it
-    as any other. Raises as `train` does; UsageError if `source` has not finished, or is `run` itself.
+    Network, order, policy, objective and seed are the source's, pictures are of full size. Batch-norm statistics stay the source's,
+    those of single configurations too. `rounding` is what packaging does to a weight (`accordion.packaging.rounding`); only
+    quantizing needs it. The result is an ordinary run: profile and package it as any other. Raises as `train` does; UsageError if
+    `source` has not finished, or is `run` itself.
     """
     if source.resolve() == run.resolve():
         raise UsageError(f"{run} can't be finished into itself: name another run directory")
     directory = RunDirectory(source)
     before = TrainingConfig.from_json(directory.read_settings().get("config", {}))
-    directory.read_weights()
+    directory.read_weights()  # UsageError here, before anything is written
     recipe = before.recipe.with_changes(
         name=f"{before.recipe.name}, finished",
         epochs=epochs,
         learning_rate=learning_rate,
         schedule="one-cycle",
         sizes=((1.0, 1.0),),
-        # The last weights are the rounded ones: an average of them would not be, and their norms are settled with them.
+        # The last weights are the rounded ones, for the statistics as they are: no average of them, and no others.
         average=0.0,
         norms="running",
     )
     config = replace(before, recipe=recipe, initial=str(source), finishing=finishing, devices=1, compile="off")
-    made = train(
+    return train(
         config, run, accelerator=accelerator, progress=progress, dataset=dataset, max_seconds=max_seconds, rounding=rounding
     )
-    norms = directory.read_norms()
-    if norms is None or not norms.values:
-        return made
-    if RunDirectory(run).norms_path.exists():  # an earlier call has measured them
-        return replace(made, errors=validation_errors(run, dataset=dataset))
-    # Configurations had statistics of their own, and need such again. What rounding chose stays: its scales are by channel.
-    recipe = before.recipe
-    kind = recipe.norms if recipe.norms not in ("running", "shared") else "configuration"
-    found = calibrate(run, norms=kind, pictures=recipe.norm_pictures, progress=progress, dataset=dataset)
-    return replace(made, errors=found.after)

@@ -3,7 +3,8 @@
 Packaging folds each batch norm into its convolution and encodes the result, so finishing does the same in every forward pass:
 statistics are frozen, weights are folded, and the folded weights are rounded by the codec's own scales; gradients pass the rounding
 straight through (Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013; with folding, Jacob et al.,
-2018). All configurations share the weights, so all of them share scales and pruning masks.
+2018). All configurations share the weights, so all of them share scales and pruning masks. Where a configuration has batch-norm
+statistics of its own, it computes with those, as its package will: the same integers, other factors and shifts by channel.
 
 Pruning takes the smallest folded weights of all blocks together, more and more of them along the cubic schedule of Zhu and Gupta,
 To prune, or not to prune (2017). A pruned weight is a zero and stays one, so the weights are all the state that there is.
@@ -94,13 +95,18 @@ class _Layer:
         weight = self.module.weight
         return weight if factor is None else weight * factor.view(-1, *(1,) * (weight.ndim - 1))
 
-    def shift(self) -> Tensor:
-        """The bias [out] that is packaged, of a layer with a norm."""
-        assert self.norm is not None and self.norm.running_mean is not None
-        bias = self.module.bias if self.module.bias is not None else torch.zeros_like(self.norm.running_mean)
-        factor = self.factor()
-        assert factor is not None
-        return self.norm.bias + (bias - self.norm.running_mean) * factor
+    def after(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """What `norm` makes of what the folded convolution gave: the bias that is packaged is added. `norm` is the layer's own, or
+        that of a configuration with other statistics, to which the outputs [b, out, h, w] are scaled beforehand."""
+        own = self.norm
+        assert own is not None and own.running_var is not None and norm.running_mean is not None and norm.running_var is not None
+        mean, variance = norm.running_mean.to(x.device), norm.running_var.to(x.device)
+        bias = self.module.bias if self.module.bias is not None else torch.zeros_like(mean)
+        shift = norm.bias + (bias - mean) * norm.weight / torch.sqrt(variance + norm.eps)
+        scaled = x
+        if norm is not own:
+            scaled = x * torch.sqrt((own.running_var + own.eps) / (variance + norm.eps)).view(1, -1, 1, 1)
+        return (scaled + shift.view(1, -1, 1, 1)).to(x.dtype)  # under autocast, half as many bytes for what follows
 
 
 class Finisher:
@@ -121,6 +127,9 @@ class Finisher:
         self._kept: list[Tensor] = []
         for layer in self.layers:
             _take_over(layer, self)
+        by_weight = {id(layer.norm.weight): layer for layer in self.layers if layer.norm is not None}
+        for norm in _others(network):
+            _shift_by(by_weight[id(norm.weight)], norm)
 
     def begin_step(self, step: int, total: int, rng: np.random.Generator) -> None:
         """Before step `step` of `total`: the precision that it is for, scales and pruning as they are due."""
@@ -262,11 +271,21 @@ def _take_over(layer: _Layer, finisher: Finisher) -> None:
 
         module.forward = multiply  # type: ignore[method-assign, assignment]
     if norm is not None:
+        _shift_by(layer, norm)
 
-        def shift(x: Tensor) -> Tensor:
-            return x + layer.shift().view(1, -1, 1, 1)
 
-        norm.forward = shift  # type: ignore[method-assign, assignment]
+def _shift_by(layer: _Layer, norm: nn.BatchNorm2d) -> None:
+    def shift(x: Tensor) -> Tensor:
+        return layer.after(x, norm)
+
+    norm.forward = shift  # type: ignore[method-assign, assignment]
+
+
+def _others(network: ElasticNetwork) -> list[nn.BatchNorm2d]:
+    """The norms that stand in for the network's own in configurations with other statistics. They share its scales and biases."""
+    own = {id(module) for module in network.module.modules()}
+    views = (module for k in range(len(network)) for module in network.at(k).modules())
+    return list({id(norm): norm for norm in views if isinstance(norm, nn.BatchNorm2d) and id(norm) not in own}.values())
 
 
 def _layers(network: ElasticNetwork, example: Tensor) -> list[_Layer]:
@@ -274,9 +293,11 @@ def _layers(network: ElasticNetwork, example: Tensor) -> list[_Layer]:
     paths = {id(module): path for path, module in network.module.named_modules()}
     norms: dict[int, set[int | None]] = {}
     modules = {id(module): module for module in network.module.modules()}
+    # A norm that stands in for another, with other statistics, has that one's scale.
+    by_scale = {id(module.weight): id(module) for module in modules.values() if isinstance(module, nn.BatchNorm2d)}
     for k in range(len(network)):
         for layer, norm in _pairs(network.at(k), example):
-            norms.setdefault(id(layer), set()).add(None if norm is None else id(norm))
+            norms.setdefault(id(layer), set()).add(None if norm is None else by_scale.get(id(norm.weight), id(norm)))
     found = []
     for path, module in network.module.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and id(module) in norms:

@@ -102,8 +102,10 @@ def train(
     # A finishing learns from the weights that it begins with, so it needs them again when it goes on.
     if config.initial is not None and (config.finishing is not None or not directory.checkpoint_path.exists()):
         adopt(network, config.initial, dataset, seed=config.seed, progress=progress)
-    finisher = None
+    finisher, norms = None, None
     if config.finishing is not None:
+        if config.initial is not None and (norms := RunDirectory(Path(config.initial)).read_norms()) is not None:
+            network = network.with_values(norms.values)
         example = torch.from_numpy(dataset.train.x[:2]).float() / 255
         finisher = Finisher(network, config.finishing, rounding, example)
     with directory.locked():
@@ -130,13 +132,14 @@ def train(
                 "machine": platform.processor() or platform.machine(),
             }
         )
-        task = _Task(config, directory, dataset, network, policy, guarantee, progress, deadline, finisher)
+        task = _Task(config, directory, dataset, network, policy, guarantee, progress, deadline, finisher, norms)
         return launch(fabric, config.devices, _train_here, task)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What each process of a training is given. `deadline` is of `time.monotonic`."""
+    """What each process of a training is given. `deadline` is of `time.monotonic`; `norms` are statistics that it leaves as they
+    are."""
 
     config: TrainingConfig
     directory: RunDirectory
@@ -147,6 +150,7 @@ class _Task:
     progress: Callable[[str], None]
     deadline: float | None
     finisher: Finisher | None
+    norms: Norms | None
 
 
 def _train_here(fabric: Fabric, task: _Task) -> TrainingResult:
@@ -181,7 +185,7 @@ class _Training:
         self.team, self.network = self.stepper.team, self.stepper.network
         self.progress = task.progress if self.team.first else _silent
         self.watched = self.network.order.watched()
-        self.norms: Norms | None = None
+        self.norms = task.norms
         self.epoch = self.step = 0
         self.loss_sum = self.seconds = 0.0
         self.rows: list[dict[str, Any]] = []
