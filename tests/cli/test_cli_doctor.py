@@ -72,7 +72,7 @@ def test_libraries() -> None:
     assert "999" in found[1].found
     assert "not installed" in found[2].found
     assert found[4].check == "extra more"
-    assert "accordion-ml[more]" in found[4].advice
+    assert "'.[more]'" in found[4].advice
     assert found[5].check == "extra net"
     assert check_python((3, 10, 1)).status == "problem"
     assert check_python().status == "ok"

@@ -26,5 +26,5 @@ def test_no_torch_and_a_light_export() -> None:
 def test_a_missing_extra_is_named(name: str, missing: str) -> None:
     code = f"import sys; sys.modules['{missing}'] = None\nfrom accordion.endpoint import {name}"
     assert run(code).stderr.strip().splitlines()[-1] == (
-        f"accordion.errors.UsageError: the endpoint needs {missing}: install accordion-ml[endpoint]"
+        f"accordion.errors.UsageError: the endpoint needs {missing}: in the folder of Accordion's source, pip install '.[endpoint]'"
     )

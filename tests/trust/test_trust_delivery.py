@@ -227,7 +227,7 @@ def test_without_the_library_nothing_runs(
         lambda: upgrade(tmp_path / "m"),
         lambda: Model.open(tmp_path / "m").run({}),
     ):
-        with pytest.raises(AccordionError, match=rf"accordion-ml\[{extra}\]") as caught:
+        with pytest.raises(AccordionError, match=rf"'\.\[{extra}\]'") as caught:
             work()  # type: ignore[no-untyped-call]
         assert caught.value.exit_code == 1
     assert not (tmp_path / "new" / "manifest.json").exists()

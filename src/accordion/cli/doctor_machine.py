@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from accordion.cli.finding import Finding, fine, note, wrong
+from accordion.errors import how_to_install
 from accordion.units import format_bytes
 
 __all__ = ["check_clock", "check_folder", "check_limits", "check_python", "check_requirements", "check_runtime"]
@@ -44,7 +45,9 @@ def check_requirements(declared: Sequence[str] | None = None) -> Iterator[Findin
         try:
             declared = requires("accordion-ml") or []
         except PackageNotFoundError:
-            yield note("libraries", "accordion-ml itself is not installed", "pip install accordion-ml, or `make` in a clone")
+            yield note(
+                "libraries", "accordion-ml itself is not installed", "in its source folder, `pip install .` or `make`"
+            )
             return
     lacking: dict[str, list[str]] = {}
     for text in declared:
@@ -64,7 +67,7 @@ def check_requirements(declared: Sequence[str] | None = None) -> Iterator[Findin
             yield wrong("libraries", problem, f"pip install --upgrade '{name}{bounds}'")
     for extra_name, problems in sorted(lacking.items()):
         if problems:
-            yield note(f"extra {extra_name}", "; ".join(problems), f"if you need it: pip install 'accordion-ml[{extra_name}]'")
+            yield note(f"extra {extra_name}", "; ".join(problems), f"if you need it: {how_to_install(extra_name)}")
         else:
             yield fine(f"extra {extra_name}", "complete")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accordion.endpoint.export import export
-from accordion.errors import UsageError
+from accordion.errors import UsageError, how_to_install
 
 if TYPE_CHECKING:
     from accordion.endpoint.app import create_app
@@ -32,5 +32,5 @@ def __getattr__(name: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing == "accordion":
             raise
-        raise UsageError(f"the endpoint needs {missing}: install accordion-ml[endpoint]") from error
+        raise UsageError(f"the endpoint needs {missing}: {how_to_install('endpoint')}") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

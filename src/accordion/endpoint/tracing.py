@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from accordion.errors import UsageError
+from accordion.errors import UsageError, how_to_install
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -76,7 +76,7 @@ def exporting_tracer() -> Tracer:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
-        raise UsageError(f"traces need {error.name}: pip install 'accordion-ml[telemetry]'") from error
+        raise UsageError(f"traces need {error.name}: {how_to_install('telemetry')}") from error
     # Not Resource.create(): what it finds out of itself names the machine and the process.
     resource = Resource({SERVICE_NAME: "accordion"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from accordion.errors import AccordionError
+from accordion.errors import AccordionError, how_to_install
 from accordion.profiling.latency import load_session, machine_name
 
 __all__ = ["Meter", "NoMeterError", "open_meter", "per_inference"]
@@ -58,7 +58,7 @@ def open_meter() -> Meter:
         from zeus.device.cpu import get_cpus
         from zeus.device.exception import ZeusBaseCPUError
     except ImportError as error:
-        raise NoMeterError("zeus is not installed: pip install 'accordion-ml[energy]'") from error
+        raise NoMeterError(f"zeus is not installed: {how_to_install('energy')}") from error
     try:
         meter = _Rapl(get_cpus())
         meter.joules()

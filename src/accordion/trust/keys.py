@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from accordion.errors import AccordionError, UsageError
+from accordion.errors import AccordionError, UsageError, how_to_install
 
 __all__ = ["ECDSA_P256", "ED25519", "KEY_LIMIT", "TYPES", "PrivateKey", "PublicKey", "make_key", "needs"]
 
@@ -17,7 +17,7 @@ KEY_LIMIT = 2**16  # bytes of a key's file
 
 def needs(error: ModuleNotFoundError, extra: str = "trust") -> AccordionError:
     """What to say where a library is missing: where trust is configured and can't be checked, nothing goes on."""
-    return AccordionError(f"signatures can't be checked without {error.name}: pip install 'accordion-ml[{extra}]'")
+    return AccordionError(f"signatures can't be checked without {error.name}: {how_to_install(extra)}")
 
 
 @dataclass(frozen=True, slots=True)
