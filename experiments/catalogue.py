@@ -123,6 +123,7 @@ def _in_order() -> Iterator[Run]:
         yield from (_ablation(change, seed) for change in FIRST_ABLATIONS)
         yield _learned("resnet20", "cifar10", "brief", seed)
         yield from _references(small, "cifar10", "brief", [seed])
+    yield from _figure4("resnet56", "cifar10", "brief", [0])  # the comparisons begin with three of these
     yield from _figure4("resnet56", "cifar10", "short", [0])
     for seed in (0, 1, 2):
         yield from (_ablation(change, seed) for change in FURTHER_ABLATIONS)
