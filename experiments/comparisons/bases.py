@@ -21,7 +21,7 @@ from accordion.training.runs import load_weights
 from experiments import catalogue
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
-from experiments.comparisons.outcome import Training
+from experiments.comparisons.outcome import Result, Training
 from experiments.computation import TRAINING_PICTURES, norms_macs, training_macs
 from experiments.execute import alone, begun_in, metrics_of, set_aside
 from experiments.recipes import BRIEF
@@ -116,7 +116,7 @@ def begins_with(comparison: Comparison) -> Run | None:
     return plain_run(comparison) if scheme is None else listed_run(comparison, scheme)
 
 
-def scheme_of(comparison: Comparison) -> str | None:
+def scheme_of(comparison: Comparison | Result) -> str | None:
     """The scheme of the experiments' list that an elastic network of a comparison is trained by (`balanced-75`: `balanced`, of
     which 75 % are pruned afterwards); None where there is none."""
     if comparison.method not in ("elastic", "finished"):

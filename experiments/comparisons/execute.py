@@ -95,8 +95,9 @@ def execute(
 
 
 def _begun_in(context: Context) -> str | None:
-    base = begins_with(context.comparison) or plain_run(context.comparison)
-    return fit_begun_in(context.folder) or begun_in(context.runs / base.name)
+    plain = plain_run(context.comparison)
+    trained = (begun_in(context.runs / run.name) for run in (begins_with(context.comparison) or plain, plain))
+    return fit_begun_in(context.folder) or next(filter(None, trained), None)
 
 
 def shortened(comparison: Comparison, pictures: int = TRIAL_PICTURES) -> tuple[Comparison, Dataset]:

@@ -49,9 +49,10 @@ def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _asked(one: Comparison) -> dict[str, Any]:
-    if one.method != "elastic":
+    scheme = scheme_of(one)
+    if scheme is None:
         return _settings({"steps": one.steps.to_json()})
-    run = listed_run(one, one.variant)
+    run = listed_run(one, scheme)
     return _settings({"steps": one.steps.to_json(), "trained": None if run.missing() else run.config().to_json()})
 
 

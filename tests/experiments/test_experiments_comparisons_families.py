@@ -140,6 +140,12 @@ def test_who_began_with_another_training_is_named(results: list[Result]) -> None
         return listed_lines([of, replace(pruned, training=replace(pruned.training, base_weights=base))])[0]
 
     assert f"than its own rows are of: {pruned.name}." in said(known, "b")
+    # An elastic network that goes on for its encoding goes on with an elastic one, not with the plain one.
+    elastic, finished = (replace(result(*one, rows=plain.rows)) for one in (("elastic", "balanced"), ("finished", "balanced-75")))
+    begun = replace(finished, training=replace(finished.training, base_weights="e"))
+    for weights, wrong in (("e", False), ("f", True)):
+        elastic = replace(elastic, training=replace(elastic.training, weights=weights))
+        assert (f"rows are of: {finished.name}." in listed_lines([known, elastic, begun])[0]) == wrong
     assert "Begun with another" not in said(known, "a") + said(known, "") + said(plain, "b")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,16 @@ def test_own_statistics_are_left_as_they_were_and_packaged(own: Path, few_digits
         with torch.no_grad():
             expected = network(torch.from_numpy(x), one.index).numpy()
         np.testing.assert_allclose(found, expected, atol=0.02 * float(np.abs(expected).max()))
+
+
+def test_statistics_that_changed_in_between_are_refused(own: Path, few_digits: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(own, tmp_path / "own")
+    keywords: dict[str, Any] = {"epochs": 1, "accelerator": "cpu", "dataset": few_digits}
+    with pytest.raises(TrainingError, match="its time is over"):
+        finish(tmp_path / "own", tmp_path / "run", Finishing(prune=0.5), max_seconds=0, **keywords)
+    calibrate(tmp_path / "own", norms="configuration", pictures=96, dataset=few_digits)
+    with pytest.raises(UsageError, match=r"was begun with other batch-norm statistics than .*own has now: name another"):
+        finish(tmp_path / "own", tmp_path / "run", Finishing(prune=0.5), **keywords)
 
 
 def test_rounding_is_learnt_around(finished: Path, few_digits: Dataset, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from accordion.data import Dataset, load
 from accordion.errors import TrainingError, UsageError
-from accordion.training import RunDirectory, TrainingConfig, correct, load_run, train
+from accordion.training import Finishing, RunDirectory, TrainingConfig, calibrate, correct, finish, load_run, train
 from accordion.training.guarantee import Chooser, Guarantee, parse_guarantee
 from accordion.training.report import report, report_table, upper_bound
 
@@ -238,6 +238,23 @@ def test_the_report_is_of_pictures_that_were_not_used(config: TrainingConfig, di
     assert len(report_table(found)) == 5
     again = train(told, tmp_path / "run", accelerator="cpu", dataset=digits)
     assert again.report == found
+
+
+def test_a_finishing_reports_on_configurations_with_their_own_statistics(
+    config: TrainingConfig, digits: Dataset, tmp_path: Path
+) -> None:
+    told = asked(replace(config, network="resnet14", order="blockwise"), tmp_path / "g.json", {"target_error": 0.5}, epochs=1)
+    train(told, tmp_path / "run", accelerator="cpu", dataset=digits)
+    calibrate(tmp_path / "run", norms="configuration", pictures=64, dataset=digits)
+    out = tmp_path / "finished"
+    found = finish(tmp_path / "run", out, Finishing(prune=0.5), epochs=1, accelerator="cpu", dataset=digits).report
+    assert found is not None
+    unseen = digits.hold_out()[1].halves()[1]
+    _, network, _ = load_run(out)
+    hits = correct(network, unseen, range(len(network)))
+    assert [row["error"] for row in found["configurations"]] == pytest.approx(
+        [1 - float(h.float().mean()) for h in hits.values()], abs=1.1 / len(unseen)
+    )
 
 
 def test_the_test_split_can_certify(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def draw(group: Group, results: Sequence[Result], folder: Path) -> tuple[Path, P
         axes = figure.subplots()
         plain(axes)
         axes.barh(places, before, color=COLOURS[4], label="the network that it begins with")
-        # None has both: what has an order to search for begins with no other network.
+        # None has both: what has an order to search for is listed as beginning with no other network.
         axes.barh(
             places, own, left=[sum(pair) for pair in zip(search, before, strict=True)], color=COLOURS[0], label="its own training"
         )

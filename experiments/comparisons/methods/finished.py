@@ -26,10 +26,11 @@ def execute(context: Context) -> Made:
     share = share_of(context.comparison.variant.rpartition("-")[2])
     base = trained(context, listed_run(context.comparison, scheme))
     epochs = further(context.comparison.steps).epochs
-    run = context.folder / f"run-{base.training.weights[:8]}"  # weights of another training are not gone on with
+    begun = base.training.weights[:8]  # what began with weights of another training is not gone on with
+    run = context.folder / f"run-{begun}"
     with in_time(context):
         finish(
-            base.folder / "run",
+            (base.folder / "run").resolve(),  # it stands in the run's settings
             run,
             Finishing(PRECISIONS, share),
             rounding=rounding,
@@ -53,9 +54,9 @@ def execute(context: Context) -> Made:
     )
     cut = f"finished with {share:.0%} pruned" if share else "finished"
     rows = packaged(
-        context, run, run.with_name("compact"), base.run.name, "compact", f"Accordion, {ORDERS[scheme]}, {cut}, compact"
+        context, run, context.folder / f"compact-{begun}", base.run.name, "compact", f"Accordion, {ORDERS[scheme]}, {cut}, compact"
     )
-    return Made(base.under(own), tuple(rows), {"finishing": str(config.finishing)}, config.recipe)
+    return Made(base.under(own), tuple(rows), {"finishing": str(config.finishing)}, config.recipe, base.config)
 
 
 METHOD = Method(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.comparisons.bases import scheme_of
 from experiments.comparisons.catalogue import catalogue
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.outcome import Result
@@ -29,18 +30,20 @@ def listed_lines(results: Sequence[Result]) -> list[str]:
     if count := sum(result.settings.get("version") != METHODS[result.method].version for result in results):
         head += f" {count} of them are to do again, since the method makes more files now; what they have stands."
     if others := _otherwise_begun(results):
-        head += f" Begun with another training of the plain network than its own rows are of: {', '.join(others)}."
+        head += f" Begun with another training of the plain (or elastic) network than its own rows are of: {', '.join(others)}."
     return [head, "", *table(["", *(group.title for group in groups)], rows)]
 
 
 def _otherwise_begun(results: Sequence[Result]) -> list[str]:
-    """Comparisons whose plain network was trained once more, elsewhere perhaps, so that its seed says other weights."""
-    plain = {
-        (Group(one.dataset, one.network, one.recipe), one.seed): one.training.weights for one in results if one.method == "plain"
+    """Comparisons that go on with a network which was trained once more, elsewhere perhaps, so that its seed says other weights."""
+    trained = {
+        (Group(one.dataset, one.network, one.recipe), one.seed, scheme_of(one)): one.training.weights
+        for one in results
+        if one.method in ("plain", "elastic")
     }
     found = []
     for one in results:
-        known = plain.get((Group(one.dataset, one.network, one.recipe), one.seed), "")
+        known = trained.get((Group(one.dataset, one.network, one.recipe), one.seed, scheme_of(one)), "")
         if known and one.training.base_weights not in ("", known):
             found.append(one.name)
     return found

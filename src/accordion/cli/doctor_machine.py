@@ -45,9 +45,7 @@ def check_requirements(declared: Sequence[str] | None = None) -> Iterator[Findin
         try:
             declared = requires("accordion-ml") or []
         except PackageNotFoundError:
-            yield note(
-                "libraries", "accordion-ml itself is not installed", "in its source folder, `pip install .` or `make`"
-            )
+            yield note("libraries", "accordion-ml itself is not installed", "in its source folder, `pip install .` or `make`")
             return
     lacking: dict[str, list[str]] = {}
     for text in declared:

@@ -4,7 +4,8 @@ Packaging folds each batch norm into its convolution and encodes the result, so 
 statistics are frozen, weights are folded, and the folded weights are rounded by the codec's own scales; gradients pass the rounding
 straight through (Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013; with folding, Jacob et al.,
 2018). All configurations share the weights, so all of them share scales and pruning masks. Where a configuration has batch-norm
-statistics of its own, it computes with those, as its package will: the same integers, other factors and shifts by channel.
+statistics of its own, it computes with those, as its package will: with the same integers, and factors and shifts of its own by
+channel.
 
 Pruning takes the smallest folded weights of all blocks together, more and more of them along the cubic schedule of Zhu and Gupta,
 To prune, or not to prune (2017). A pruned weight is a zero and stays one, so the weights are all the state that there is.
@@ -100,7 +101,9 @@ class _Layer:
         that of a configuration with other statistics, to which the outputs [b, out, h, w] are scaled beforehand."""
         own = self.norm
         assert own is not None and own.running_var is not None and norm.running_mean is not None and norm.running_var is not None
-        mean, variance = norm.running_mean.to(x.device), norm.running_var.to(x.device)
+        if norm.running_mean.device != x.device:  # those of a configuration are no buffers of the network, which has moved
+            norm.running_mean, norm.running_var = norm.running_mean.to(x.device), norm.running_var.to(x.device)
+        mean, variance = norm.running_mean, norm.running_var
         bias = self.module.bias if self.module.bias is not None else torch.zeros_like(mean)
         shift = norm.bias + (bias - mean) * norm.weight / torch.sqrt(variance + norm.eps)
         scaled = x

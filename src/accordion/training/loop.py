@@ -211,7 +211,9 @@ class _Training:
         """Of a guarantee: measured on pictures that were used neither for training nor for choosing, and written."""
         if self.chooser is None or not self.team.first:
             return None
-        network = self.stepper.kept() if self.norms is None else self.norms.applied(self.stepper.kept())
+        network = self.stepper.kept()
+        if self.norms is not None and self.finisher is None:  # a finishing's network has them already
+            network = self.norms.applied(network)
         hits = correct(network, self.unseen, range(len(network)), device=self.fabric.device)
         right = np.stack([hit.numpy() for hit in hits.values()])
         guarantee = self.chooser.guarantee
@@ -369,8 +371,14 @@ class _Training:
         )
 
     def _restore(self, state: dict[str, Any]) -> None:
+        norms = None if state.get("norms") is None else state["norms"].numpy().tobytes()
+        if self.finisher is not None and norms != (None if self.norms is None else encode_norms(self.norms)):
+            raise UsageError(
+                f"{self.directory.path} was begun with other batch-norm statistics than {self.config.initial} has now: "
+                "name another run directory"
+            )
         self.stepper.restore(state)
-        if (norms := state.get("norms")) is not None:
-            self.norms = decode_norms(norms.numpy().tobytes())
+        if norms is not None:
+            self.norms = decode_norms(norms)
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.loss_sum, self.seconds = state["loss_sum"], state["seconds"]
