@@ -71,6 +71,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("quantized", "post-training"),
         ("bit-planes", "8-of-2"),
         ("elastic", "balanced"),
+        ("finished", "balanced-further"),  # what pruning and low rank have, too
         ("finished", "balanced-75"),
         ("pruned", "75"),
         ("further", "a third"),  # what of the pruned network's error is the pruning's

@@ -12,6 +12,7 @@ from experiments import catalogue as runs_list
 from experiments.comparisons.bases import PASSES, listed_run, plain_run, scheme_of, shape_of
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.fit import further
+from experiments.comparisons.methods.finished import FURTHER
 from experiments.comparisons.outcome import Result
 from experiments.computation import SHAPES, training_macs
 from experiments.timing import StepTimes, estimate_s
@@ -33,9 +34,10 @@ def own_work(one: Comparison) -> float:
         return _forward(one, one.variant) / network
     if one.method in ("pruned", "low-rank", "further"):
         return again / whole * (int(one.variant) / 100 if one.method == "low-rank" else 1.0)
-    if one.method == "finished" and (scheme := scheme_of(one)):  # trained on, with the network as it was for a teacher
+    if one.method == "finished" and (scheme := scheme_of(one)):
         before = training_macs(listed_run(one, scheme).config()) / training_macs(plain_run(one).config())
-        return again / whole * (before + 1 / PASSES)
+        teacher = 0.0 if one.variant.endswith(FURTHER) else 1 / PASSES
+        return again / whole * (before + teacher)
     if one.method == "distilled":
         return (3 * _forward(one, one.variant) + network) / (3 * network)
     if one.method == "exits":

@@ -334,9 +334,15 @@ def test_ours_trained_on_goes_on_with_an_elastic_network(folder: Path) -> None:
     # One epoch on pictures of full size: half of the steps of the complete network, the others of smaller ones, and the teacher.
     whole = done("plain", "float32", folder).rows[0].macs * 1293
     assert 1 + 3 / 2 < result.training.macs / whole < 1 + 3
-    assert result.notes["finishing"] == "finishing for int4 and int4+4, 75% of the weights pruned"
+    assert result.notes["trained on"] == "finishing for int4 and int4+4, 75% of the weights pruned"
     complete = [max(one.rows, key=lambda row: row.macs if "compact" in row.family else 0) for one in (result, before)]
     assert complete[0].bytes < complete[1].bytes  # zeros compress
+    other = done("finished", "CoML-05-further", folder)
+    assert {row.family for row in other.rows} == {"Accordion, right-to-left, trained further, compact"}
+    assert other.training.base_weights == before.training.weights and other.settings["own_steps"]["learning_rate"] == (
+        other.settings["steps"]["learning_rate"] / 4
+    )
+    assert other.training.macs == pytest.approx(result.training.macs - whole, rel=0.02)  # no teacher
 
 
 def test_every_method_names_its_source() -> None:
