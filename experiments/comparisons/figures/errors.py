@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
@@ -24,15 +24,18 @@ from experiments.series import Group
 
 __all__ = ["draw_bytes", "draw_macs"]
 
-LINES = ("-", "--", ":")
 MOST_ERROR = {"cifar100": 85}  # %; what is worse is of no use, and would press the rest together
 USUAL_MOST = 50
+ERRORS = (2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70)  # %, what is written at the axis
+HOLLOW = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
+LINES = (":", "--", "-.")
+SIZE = (9.5, 8.0)  # inches
 
 
 def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path, Path]:
     """Below: kilobytes received, above: seconds at 10 Mbit/s. Stars: the paper's static figures, at their share of our float32."""
     with matplotlib.rc_context(SETTINGS):
-        figure = new_figure(9.5, 6.0)
+        figure = new_figure(*SIZE)
         axes = figure.subplots()
         _curves(axes, found, lambda row: row.bytes / 1e3)
         whole = float32_bytes(found)
@@ -49,7 +52,7 @@ def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Pat
 def draw_macs(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path, Path]:
     """Means over the test split where the work depends on the picture."""
     with matplotlib.rc_context(SETTINGS):
-        figure = new_figure(9.5, 6.0)
+        figure = new_figure(*SIZE)
         axes = figure.subplots()
         _curves(axes, found, lambda row: row.macs / 1e6)
         axes.set_xlabel("multiply-accumulates for one picture (millions; the mean, where they depend on it)")
@@ -72,9 +75,37 @@ def _kilobytes(seconds: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(seconds, np.float64) * BITS_A_SECOND / 8e3
 
 
-def look(index: int) -> tuple[str, str, str]:
-    """Colour, marker and line of the family with this place in the list."""
-    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], LINES[index // len(COLOURS) % len(LINES)]
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a family is drawn."""
+
+    colour: str
+    marker: str
+    line: str
+    width: float
+    fill: str
+
+
+def looks(found: Sequence[Family]) -> dict[str, Look]:
+    """By name. Elastic networks have colours, one for each, whatever its forms: full lines for compact packages, broken ones for
+    float32. All others are grey and told apart by their marks."""
+    networks = list(dict.fromkeys(_network(family) for family in found if family.ours))
+    others = [family.name for family in found if not family.ours]
+    made = {}
+    for family in found:
+        if family.ours:
+            place = networks.index(_network(family))
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            made[family.name] = Look(colour, marker, "--" if family.name.endswith("float32") else "-", 2.0, colour)
+        else:
+            place = others.index(family.name)
+            made[family.name] = Look(GREY, HOLLOW[place % len(HOLLOW)], LINES[place % len(LINES)], 1.0, "white")
+    return made
+
+
+def _network(family: Family) -> str:
+    """The name without the form."""
+    return family.name.rpartition(", ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +121,9 @@ def _curves(axes: Axes, found: Sequence[Family], x: Callable[[Row], float]) -> N
     plain(axes)
     axes.set_xscale("log")
     _readable(axes.xaxis)
-    for index, family in enumerate(found):
-        colour, marker, line = look(index)
+    by_name = looks(found)
+    for family in found:
+        one = by_name[family.name]
         best, rest = _divided(sorted(_points(family, x), key=lambda point: (point.x, point.validation)))
         seeds = len(family.rows)
         axes.errorbar(
@@ -99,15 +131,16 @@ def _curves(axes: Axes, found: Sequence[Family], x: Callable[[Row], float]) -> N
             [100 * point.test for point in best],
             yerr=[100 * point.sd for point in best] if any(point.sd for point in best) else None,
             label=f"{family.name} ({seeds} seed{'s' * (seeds > 1)})",
-            color=colour,
-            marker=marker,
-            linestyle=line if len(best) > 1 else "none",
-            linewidth=2.0 if family.ours else 1.0,
+            color=one.colour,
+            marker=one.marker,
+            markerfacecolor=one.fill,
+            linestyle=one.line if len(best) > 1 else "none",
+            linewidth=one.width,
             markersize=5,
             elinewidth=0.8,
             capsize=2,
         )
-        axes.plot([p.x for p in rest], [100 * p.test for p in rest], marker, color=colour, markersize=3, alpha=0.4)
+        axes.plot([p.x for p in rest], [100 * p.test for p in rest], one.marker, color=one.colour, markersize=3, alpha=0.4)
 
 
 def _divided(points: Sequence[_Point]) -> tuple[list[_Point], list[_Point]]:
@@ -166,10 +199,15 @@ def _stars(axes: Axes, whole_kb: float) -> None:
 
 def _finish(axes: Axes, group: Group) -> None:
     most = MOST_ERROR.get(group.dataset, USUAL_MOST)
-    axes.set_ylim(0, most)
+    low = min((value for line in axes.lines for value in np.asarray(line.get_ydata(), np.float64) if value > 0), default=1.0)
+    axes.set_yscale("log")
+    axes.set_ylim(0.85 * low, most)
+    axes.yaxis.set_major_locator(FixedLocator([error for error in ERRORS if 0.85 * low <= error <= most]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel(f"test error (%, up to {most}), mean and standard deviation\n{group.title}")
     handles, labels = axes.get_legend_handles_labels()
     if any(text.get_text().startswith("paper:") for text in axes.texts):
         handles.append(Line2D([], [], color=GREY, marker="*", markersize=10, linestyle="none", markerfacecolor="none"))
         labels.append("the paper's static figures (ResNet-56)")
-    axes.legend(handles, labels, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(handles, labels, frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)

@@ -96,9 +96,9 @@ METHOD = Method(
     "Accordion, trained on",
     SOURCE,
     "ours, with as many epochs more as pruning has, on pictures of full size. `further`: as it was trained before, at a quarter of "
-    "the rate, like the plain network's control. A number: what `accordion finish` makes of it when left to itself, with this share "
-    "of the weights pruned; all configurations go on together, with the weights as a compact package holds them, each with its own "
-    "batch-norm statistics, and learn from the network as it was",
+    "the rate, like the plain network's control. A number: what `accordion finish` makes of it when left to itself, with this "
+    "share of the weights pruned; all configurations go on together, with the weights as a compact package holds them, each with "
+    "its own batch-norm statistics, and learn from the network as it was",
     NEEDS,
     "everything",
     execute,
