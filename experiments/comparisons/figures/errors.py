@@ -28,7 +28,7 @@ MOST_ERROR = {"cifar100": 85}  # %; what is worse is of no use, and would press 
 USUAL_MOST = 50
 ERRORS = (2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70)  # %, what is written at the axis
 HOLLOW = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
-LINES = (":", "--", "-.")
+LINES = {"float32": "--", "int8": "-.", "int4": ":"}
 SIZE = (9.5, 8.0)  # inches
 
 
@@ -88,24 +88,25 @@ class Look:
 
 def looks(found: Sequence[Family]) -> dict[str, Look]:
     """By name. Elastic networks have colours, one for each, whatever its forms: full lines for compact packages, broken ones for
-    float32. All others are grey and told apart by their marks."""
-    networks = list(dict.fromkeys(_network(family) for family in found if family.ours))
-    others = [family.name for family in found if not family.ours]
+    float32. All others are grey and told apart by their marks, their forms by lines."""
+    networks, others = (list(dict.fromkeys(_split(f)[0] for f in found if f.ours == ours)) for ours in (True, False))
     made = {}
     for family in found:
+        network, form = _split(family)
         if family.ours:
-            place = networks.index(_network(family))
+            place = networks.index(network)
             colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-            made[family.name] = Look(colour, marker, "--" if family.name.endswith("float32") else "-", 2.0, colour)
+            made[family.name] = Look(colour, marker, "--" if form == "float32" else "-", 2.0, colour)
         else:
-            place = others.index(family.name)
-            made[family.name] = Look(GREY, HOLLOW[place % len(HOLLOW)], LINES[place % len(LINES)], 1.0, "white")
+            marker = HOLLOW[others.index(network) % len(HOLLOW)]
+            made[family.name] = Look(GREY, marker, LINES.get(form, "-"), 1.0, "white")
     return made
 
 
-def _network(family: Family) -> str:
-    """The name without the form."""
-    return family.name.rpartition(", ")[0]
+def _split(family: Family) -> tuple[str, str]:
+    """A family's name without its form, and the form; empty where a family holds all of its own."""
+    name, _, form = family.name.rpartition(", ")
+    return (name, form) if form in ("compact", *LINES) else (family.name, "")
 
 
 @dataclass(frozen=True, slots=True)
