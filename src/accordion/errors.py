@@ -28,7 +28,6 @@ __all__ = [
     "TransferError",
     "UnmeetableError",
     "UsageError",
-    "how_to_install",
 ]
 
 
@@ -98,11 +97,3 @@ class TrainingError(AccordionError):
 
 class StoppedError(TrainingError):
     """A signal or the end of its time stopped a training; the checkpoint is written, and the same call goes on."""
-
-
-def how_to_install(extra: str) -> str:
-    """The command for the libraries of an extra, for an error's text.
-
-    Accordion is on no package index yet: by its name alone, pip would fetch whatever a stranger has put there.
-    """
-    return f"in the folder of Accordion's source, pip install '.[{extra}]'"

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from accordion.cli.finding import Finding, fine, note, wrong
-from accordion.errors import how_to_install
+from accordion.extras import how_to_install
 from accordion.units import format_bytes
 
 __all__ = ["check_clock", "check_folder", "check_limits", "check_python", "check_requirements", "check_runtime"]

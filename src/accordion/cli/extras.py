@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from accordion.errors import AccordionError, how_to_install
+from accordion.errors import AccordionError
+from accordion.extras import how_to_install
 
 __all__ = ["extra"]
 

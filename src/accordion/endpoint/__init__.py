@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accordion.endpoint.export import export
-from accordion.errors import UsageError, how_to_install
+from accordion.errors import UsageError
+from accordion.extras import how_to_install
 
 if TYPE_CHECKING:
     from accordion.endpoint.app import create_app

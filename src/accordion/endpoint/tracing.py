@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from accordion.errors import UsageError, how_to_install
+from accordion.errors import UsageError
+from accordion.extras import how_to_install
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

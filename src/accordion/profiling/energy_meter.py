@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from accordion.errors import AccordionError, how_to_install
+from accordion.errors import AccordionError
+from accordion.extras import how_to_install
 from accordion.profiling.latency import load_session, machine_name
 
 __all__ = ["Meter", "NoMeterError", "open_meter", "per_inference"]

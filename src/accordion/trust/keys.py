@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from accordion.errors import AccordionError, UsageError, how_to_install
+from accordion.errors import AccordionError, UsageError
+from accordion.extras import how_to_install
 
 __all__ = ["ECDSA_P256", "ED25519", "KEY_LIMIT", "TYPES", "PrivateKey", "PublicKey", "make_key", "needs"]
 
