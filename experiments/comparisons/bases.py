@@ -21,13 +21,25 @@ from accordion.training.runs import load_weights
 from experiments import catalogue
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.context import Context, OutOfTimeError
-from experiments.comparisons.outcome import Result, Training
+from experiments.comparisons.outcome import OURS, Result, Training
 from experiments.computation import TRAINING_PICTURES, norms_macs, training_macs
 from experiments.execute import alone, begun_in, metrics_of, set_aside
 from experiments.recipes import BRIEF
 from experiments.run import Run
 
-__all__ = ["PASSES", "Base", "begins_with", "in_time", "listed_run", "plain", "plain_run", "scheme_of", "shape_of", "trained"]
+__all__ = [
+    "PASSES",
+    "Base",
+    "begins_with",
+    "in_time",
+    "listed_run",
+    "plain",
+    "plain_run",
+    "scheme_of",
+    "shape_of",
+    "trained",
+    "training_of",
+]
 
 PASSES = 3
 """A backward pass computes about twice what the forward pass does (gradients of inputs and of weights)."""
@@ -117,9 +129,9 @@ def begins_with(comparison: Comparison) -> Run | None:
 
 
 def scheme_of(comparison: Comparison | Result) -> str | None:
-    """The scheme of the experiments' list that an elastic network of a comparison is trained by (`balanced-75`: `balanced`, of
-    which 75 % are pruned afterwards); None where there is none."""
-    if comparison.method not in ("elastic", "finished"):
+    """The scheme of the experiments' list that an elastic network of a comparison is trained by (`balanced-75`: `balanced`, which
+    is then trained on); None where there is none."""
+    if comparison.method not in OURS:
         return None
     return comparison.variant if comparison.method == "elastic" else comparison.variant.rpartition("-")[0]
 
@@ -164,9 +176,14 @@ def trained(context: Context, run: Run) -> Base:
     network = load_weights(directory, build_network(config, context.dataset))
     if (norms := directory.read_norms()) is not None:
         network = norms.applied(network)
+    return Base(run, folder, config, network.eval(), training_of(context, directory, config))
+
+
+def training_of(context: Context, directory: RunDirectory, config: TrainingConfig) -> Training:
+    """What a finished training of the project's loop took by itself."""
     rows = metrics_of(directory)
     pictures = len(context.splits[0]) / TRAINING_PICTURES[config.dataset]
-    training = Training(
+    return Training(
         epochs=config.recipe.epochs,
         macs=round((PASSES * training_macs(config) + norms_macs(config)) * pictures, 1),
         seconds=round(float(rows[-1]["seconds"]), 1),
@@ -174,4 +191,3 @@ def trained(context: Context, run: Run) -> Base:
         precision=config.precision,
         weights=directory.digest(),
     )
-    return Base(run, folder, config, network.eval(), training)

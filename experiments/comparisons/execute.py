@@ -21,13 +21,13 @@ from experiments.comparisons.context import Context, OutOfTimeError
 from experiments.comparisons.fit import begun_in as fit_begun_in
 from experiments.comparisons.fit import check_recipe
 from experiments.comparisons.methods import METHODS
-from experiments.comparisons.outcome import Result
+from experiments.comparisons.outcome import OURS, Result
 from experiments.execute import alone, begun_in, commit_of_code, machine_of
 
 __all__ = ["TRIAL_PICTURES", "execute", "shortened"]
 
 TRIAL_PICTURES = 640
-_OF_THE_PROJECTS_LOOP = ("plain", "quantized", "bit-planes", "alone", "elastic", "finished")  # nothing else is trained for these
+_OF_THE_PROJECTS_LOOP = ("plain", "quantized", "bit-planes", "alone", *OURS)  # nothing else is trained for these
 
 
 def execute(

@@ -11,10 +11,12 @@ from accordion.errors import FormatError
 from experiments.data_files import read_object, write_object
 from experiments.outcome import DATA, Count
 
-__all__ = ["FOLDER", "File", "Result", "Row", "Training", "read_result", "read_results"]
+__all__ = ["FOLDER", "OURS", "File", "Result", "Row", "Training", "read_result", "read_results"]
 
 FOLDER = DATA / "comparisons"
 SCHEMA_VERSION = 1
+OURS = ("elastic", "finished")
+"""Methods that are Accordion's, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,11 @@ from pathlib import Path
 from accordion.packaging import rounding
 from accordion.profiling import count_macs
 from accordion.training import Finishing, RunDirectory, TrainingConfig, finish, train
-from experiments.comparisons.bases import PASSES, Base, in_time, listed_run, scheme_of, trained
+from experiments.comparisons.bases import Base, in_time, listed_run, scheme_of, trained, training_of
 from experiments.comparisons.context import Context, Made, Method
 from experiments.comparisons.fit import further
 from experiments.comparisons.methods.common import example, share_of
 from experiments.comparisons.methods.elastic import NEEDS, ORDERS, SOURCE, packaged
-from experiments.comparisons.outcome import Training
-from experiments.computation import TRAINING_PICTURES, norms_macs, training_macs
-from experiments.execute import metrics_of
 
 __all__ = ["FURTHER", "METHOD", "PRECISIONS"]
 
@@ -46,7 +43,10 @@ def execute(context: Context) -> Made:
     rows = packaged(
         context, run, context.folder / f"compact-{begun}", base.run.name, "compact", f"Accordion, {ORDERS[scheme]}, {done}, compact"
     )
-    own = _training(context, base, directory, config)
+    own = training_of(context, directory, config)
+    if config.finishing is not None:  # the network as it was looks at every picture, too
+        teacher = count_macs(base.module, example(context)[:1]) * config.recipe.epochs * len(context.splits[0])
+        own = replace(own, macs=round(own.macs + teacher, 1))
     return Made(base.under(own), tuple(rows), {"trained on": str(config.finishing or done)}, config.recipe, base.config)
 
 
@@ -72,22 +72,6 @@ def _finish(context: Context, source: Path, run: Path, share: float) -> None:
         progress=context.progress,
         dataset=context.dataset,
         max_seconds=context.seconds_left(),
-    )
-
-
-def _training(context: Context, base: Base, directory: RunDirectory, config: TrainingConfig) -> Training:
-    seen = len(context.splits[0])
-    macs = (PASSES * training_macs(config) + norms_macs(config)) * seen / TRAINING_PICTURES[config.dataset]
-    if config.finishing is not None:  # the network as it was looks at every picture, too
-        macs += count_macs(base.module, example(context)[:1]) * config.recipe.epochs * seen
-    metrics = metrics_of(directory)
-    return Training(
-        epochs=config.recipe.epochs,
-        macs=round(macs, 1),
-        seconds=round(float(metrics[-1]["seconds"]), 1),
-        loss=tuple(round(float(row["loss"]), 4) for row in metrics),
-        precision=config.precision,
-        weights=directory.digest(),
     )
 
 
