@@ -230,15 +230,15 @@ def test_blocks_that_take_a_tuple_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.swap((x, x))[0]
 
-    with pytest.raises(UsageError, match=r"swap \(takes or gives something other than one tensor\)"):
+    with pytest.raises(UsageError, match=r"swap \(what it takes first, or gives, is not one tensor\)"):
         ElasticNetwork(Two(), right_to_left((("swap",),)), torch.rand(2))
 
 
 @pytest.mark.parametrize("by_keyword", [False, True])
-def test_blocks_that_take_a_second_argument_are_refused(by_keyword: bool) -> None:
+def test_what_a_block_takes_beside_falls_away_with_it(by_keyword: bool) -> None:
     class Masked(nn.Module):
         def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-            return x * mask
+            return x * mask + 1
 
     class Masks(nn.Module):
         def __init__(self) -> None:
@@ -249,8 +249,16 @@ def test_blocks_that_take_a_second_argument_are_refused(by_keyword: bool) -> Non
             y: Tensor = self.block(x, mask=x) if by_keyword else self.block(x, x)
             return y
 
-    with pytest.raises(UsageError, match=r"block \(takes or gives something other than one tensor\)"):
-        ElasticNetwork(Masks(), right_to_left((("block",),)), torch.rand(2))
+    order = Order("one", (("block",),), (frozenset(), frozenset({"block"})))
+    network, x = ElasticNetwork(Masks(), order, torch.rand(2)), torch.rand(2)
+    assert torch.equal(network(x, 0), x)
+    assert torch.equal(network(x, 1), x * x + 1)
+
+
+def test_a_batch_that_the_module_does_not_take() -> None:
+    network = ElasticNetwork(nn.Sequential(nn.Linear(5, 5)), right_to_left((("0",),)))
+    with pytest.raises(UsageError, match=r"Sequential does not take a batch of \[2, 3\] torch\.float32"):
+        network.check(torch.rand(2, 3))
 
 
 def test_the_shape_check_leaves_the_module_as_it_was() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accordion.endpoint.catalog import is_name
+from accordion.artifact.names import is_name
 from accordion.endpoint.routing import Target, parse_target
 
 

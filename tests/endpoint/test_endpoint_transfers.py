@@ -83,6 +83,25 @@ async def test_without_limits_a_client_may_take_its_time(large: str, tmp_path: P
     assert reader.bytes > SIZE
 
 
+async def test_bytes_that_are_gone_are_said_to_be(
+    tmp_path: Path, build: Callable[..., Any], connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accordion.endpoint.package.DOUBT_S", 0.0)
+    built = build(tmp_path / "net", {"latest": [bytes(300_000), bytes(100)], "other": [bytes(10)]})
+    path = f"/v2/net/_accordion/stream/{built.manifests['latest'].digest}"
+    async with connect(tmp_path / "net") as client:
+        assert (await client.get(path)).status_code == 200
+        lost = built.manifests["latest"].layers[1]
+        (tmp_path / "net" / "blobs" / "sha256" / lost.digest.removeprefix("sha256:")).unlink()
+        late = await client.get(path, headers={"Range": f"bytes={built.manifests['latest'].offsets[1]}-"})
+        assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+        assert (await client.get(path)).status_code == 404  # it was looked at again, and the other version is still there
+        assert (await client.get("/v2/net/manifests/other")).status_code == 200
+        assert lost.digest in str((await client.get("/healthz")).json())
+        metrics = (await client.get("/metrics")).text
+    assert 'route="stream",status="503"} 1.0' in metrics, metrics
+
+
 @pytest.mark.parametrize(("limits", "status"), [({"transfers": 1}, 503), ({"client_transfers": 1}, 429)])
 async def test_no_more_transfers_than_allowed(large: str, tmp_path: Path, limits: dict[str, int], status: int) -> None:
     app = create_app([tmp_path / "net"], limits=Limits(**limits))  # type: ignore[arg-type]

@@ -91,8 +91,8 @@ def test_overhead_stays_small(profiled: Path, tmp_path: Path) -> None:
 def test_a_package_that_answers_wrong_is_not_handed_out(profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = packager.make_parts
 
-    def spoiled(network: Any, example: Any, progress: Any) -> Any:
-        parts = original(network, example, progress)
+    def spoiled(network: Any, example: Any, progress: Any, **interface: Any) -> Any:
+        parts = original(network, example, progress, **interface)
         segment = bytearray(parts[2].segment)
         segment[-1] ^= 0x40  # the exponent of the last float
         parts[2] = type(parts[2])(parts[2].graph_path, parts[2].graph, parts[2].segment_path, bytes(segment))

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from accordion.data import Dataset
+from accordion.device import fetch
 from accordion.errors import FormatError, TrainingError, UsageError
 from accordion.training import PAPER, Policy, RunDirectory, TrainingConfig, build_network, correct, load_run, train
 
@@ -284,7 +285,7 @@ def test_a_damaged_checkpoint_is_an_error_of_the_content(tmp_path: Path) -> None
     directory = RunDirectory(tmp_path)
     directory.write_checkpoint({"epoch": 1})
     directory.checkpoint_path.write_bytes(directory.checkpoint_path.read_bytes()[:100])
-    with pytest.raises(FormatError, match=r"checkpoint\.pt can't be read"):
+    with pytest.raises(FormatError, match=r"checkpoint\.pt is damaged: remove it"):
         directory.read_checkpoint()
 
 
@@ -304,6 +305,20 @@ def test_a_training_that_diverges_says_so(config: TrainingConfig, few_digits: Da
     recipe = config.recipe.with_changes(learning_rate=1e30, schedule="steps")
     with pytest.raises(TrainingError, match=r"the loss became .*lower the learning rate"):
         train(replace(config, recipe=recipe), tmp_path, accelerator="cpu", dataset=few_digits)
+    train(config, tmp_path, accelerator="cpu", dataset=few_digits)  # as it was told to; nothing was lost there
+
+
+def test_a_model_and_a_run_keep_out_of_each_others_folders(config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for name in (".lock", "state.json", "manifest.json"):
+        (tmp_path / "model" / name).write_text("{}")
+    with pytest.raises(UsageError, match="holds something else"):
+        train(config, tmp_path / "model", accelerator="cpu", dataset=few_digits)
+    train(config, tmp_path / "run", accelerator="cpu", dataset=few_digits)
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    with pytest.raises(UsageError, match="holds something else"):
+        fetch("http://127.0.0.1:9/net", tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,20 @@ def test_mix_and_match_of_tags(shop: Shop, trust: Trust, maker: PrivateKey, tmp_
     assert nothing_runs(tmp_path / "m", trust)
 
 
+def test_mix_and_match_of_tags_where_none_is_named(shop: Shop, trust: Trust, maker: PrivateKey, tmp_path: Path) -> None:
+    """No tag means `latest`: a mirror can't hand out whatever else was signed, a trial version say."""
+    shop.name("v1", "latest")
+    shop.sign("v1", maker, tags=("v1", "latest"))
+    shop.sign("v2", maker, 2, tags=("v2",))
+    shop.publish()
+    fetch(shop.source, tmp_path / "m", trust=trust)
+    runs(tmp_path / "m", trust, "v1")
+    shop.lie("manifests/latest", shop.file("manifests/v2"))
+    with pytest.raises(SignatureError, match="for the tags v2, not for latest, which is what no tag means too"):
+        fetch(shop.source, tmp_path / "other", trust=trust)
+    assert nothing_runs(tmp_path / "other", trust)
+
+
 def test_mix_and_match_of_two_versions_in_one_folder(shop: Shop, trust: Trust, maker: PrivateKey, tmp_path: Path) -> None:
     """A signed manifest, and a file of another version under its path: `state.json` agrees, the signature does not."""
     for tag in ("v1", "v2"):

@@ -139,6 +139,35 @@ def test_rules_are_listed_and_removed(command: Commands) -> None:
         assert command.code(*arguments)[0] == 2, arguments
 
 
+def test_the_last_rule_of_a_named_file(
+    command: Commands, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("key", "one")
+    command("trust", "add", "one.pub", "net", "--trust", "named.json")
+    assert main(["trust", "remove", "net", "--trust", "named.json"]) == 0
+    assert "leave --trust out, since a file that is named and missing stops everything" in capsys.readouterr().out
+    monkeypatch.setenv("ACCORDION_TRUST", "named.json")
+    assert main(["doctor", "--json"]) == 1
+    found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["checks"]}
+    assert found["trust"]["status"] == "problem" and "named.json" in found["trust"]["found"]
+    command("trust", "add", "one.pub", "net")
+    assert main(["trust", "remove", "net"]) == 0
+    assert "unset ACCORDION_TRUST" in capsys.readouterr().out
+
+
+def test_what_a_signature_without_a_version_is_good_for(shop: Shop, command: Commands) -> None:
+    """It is for devices that name no tag; `--reference` and `--tag` are for those that do."""
+    command("key", "maker")
+    shop.name("v2", "latest")
+    assert command("sign", shop.package, "--key", "maker.key")["signed"][0]["tags"] == ["v2", "latest"]
+    assert command("sign", shop.package, "--key", "maker.key", "--reference", "v1")["signed"][0]["tags"] == ["v1"]
+    code, said = command.code("sign", shop.package, "--key", "maker.key", "--reference", "v1", "--tag", "v3")
+    assert code == 0 and "has no version v3" in said
+    shutil.copytree(shop.package, "My Net")
+    code, said = command.code("sign", "My Net", "--key", "maker.key", "--reference", "v1")
+    assert code == 2 and "give --name" in said
+
+
 def test_keys_with_passwords(shop: Shop, command: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("password").write_text("a secret\nmore\n")
     assert command("key", "maker", "--password-file", "password")["encrypted"]

@@ -61,7 +61,7 @@ def test_from_form_to_form_and_back(shop: Any, trust: Trust, maker: PrivateKey, 
     layout = Layout.open(package)
     for tag in layout.tags():
         manifest = layout.manifest(tag)
-        add_signature(layout, manifest, Statement(manifest.digest, "forms", (tag,), 7), maker, 0)
+        add_signature(layout, manifest, Statement(manifest.digest, "forms", (tag, "latest"), 7), maker, 0)
     export(package, shop.static)
     trust.add_keys(["forms"], [maker.public.pem.encode()], None)
     source = f"{shop.url}/forms"

@@ -55,6 +55,8 @@ def deliver(arguments: argparse.Namespace, context: Context, start: Callable[...
     watcher = _Watcher(folder, arguments.input, context, trust)
     if (target := arguments.timeline) is not None and not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.parent} for the timeline")
+    if target is not None and target.is_dir():
+        raise UsageError(f"{target} is a folder: name a file for the timeline")
     link = _shaped(arguments)
     observer = Observer(ready=watcher.ready, say=context.console.progress)
     delivery = start(

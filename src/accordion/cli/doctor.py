@@ -37,13 +37,14 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         check_python,
         check_requirements,
         check_runtime,
+        check_trust,
     )
     from accordion.cli.doctor_network import check_authorities, check_credentials
     from accordion.registry import parse_reference
 
     target = None if arguments.source is None else parse_reference(arguments.source)
     findings = [check_python(), *check_requirements(), check_runtime(), *check_folder(arguments.folder), check_clock()]
-    findings += [check_limits(), *check_credentials(), *check_authorities()]
+    findings += [check_limits(), check_trust(None if target is None else target.name), *check_credentials(), *check_authorities()]
     if target is not None:
         findings += asyncio.run(_way(target))
     problems = [finding for finding in findings if finding.status == "problem"]

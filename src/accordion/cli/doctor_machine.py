@@ -15,12 +15,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from accordion.cli.finding import Finding, fine, note, wrong
+from accordion.errors import AccordionError
 from accordion.extras import how_to_install
 from accordion.units import format_bytes
 
-__all__ = ["check_clock", "check_folder", "check_limits", "check_python", "check_requirements", "check_runtime"]
+__all__ = ["check_clock", "check_folder", "check_limits", "check_python", "check_requirements", "check_runtime", "check_trust"]
 
 LEAST_PYTHON = (3, 11)
+TRUST = "ACCORDION_TRUST"
 LEAST_SPACE = 200 * 10**6  # bytes: a few versions of a large network for a small device, and what is on its way
 FEW_DESCRIPTORS = 1024
 WRITTEN_S = 1_767_225_600  # 2026-01-01: no clock that is right shows an earlier time
@@ -135,6 +137,25 @@ def check_limits() -> Finding:
     if soft != resource.RLIM_INFINITY and soft < FEW_DESCRIPTORS:
         return note("descriptors", f"{soft} files may be open at once", "raise it before serving many devices: ulimit -n 65536")
     return fine("descriptors", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} files may be open at once")
+
+
+def check_trust(name: str | None = None) -> Finding:
+    """Whether what this device is told to trust can be read, and covers `name`."""
+    from accordion.trust import Trust
+
+    try:
+        trust = Trust.configured()
+    except AccordionError as error:
+        return wrong("trust", str(error), f"make the file anew with `accordion trust add`, or unset {TRUST} where it is set")
+    if trust is None:
+        return fine("trust", "there are no rules, so everything runs")
+    try:
+        if name is not None:
+            trust.rule_for(name)
+    except AccordionError as error:
+        return wrong("trust", str(error), "add a rule with the maker's public key")
+    count = len(trust.rules.rules)
+    return fine("trust", f"{trust.path} has {count} rule{'s' if count != 1 else ''}")
 
 
 def _problem(name: str, bounds: str) -> str | None:

@@ -26,7 +26,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "-o", "--out", type=Path, required=True, metavar="PACKAGE", help="package directory, new or with other versions"
     )
     parser.add_argument("--tag", default="latest", help="the version's name (latest)")
-    parser.add_argument("--name", help="the model's name (the package directory's own)")
+    parser.add_argument(
+        "--name", help="the model's name in the package's config (the directory's own, by which devices ask for it)"
+    )
     parser.add_argument(
         "--family", help="the network of which this version is one form: without a tag, a plan chooses among a family's versions"
     )
@@ -59,12 +61,26 @@ def add(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def _tags(out: Path) -> dict[str, str]:
+    """The digest that each tag names now."""
+    from accordion.artifact.layout import Layout
+
+    if not (out / "oci-layout").is_file():
+        return {}
+    return {tag: descriptor.digest for tag, descriptor in Layout.open(out).tags().items()}
+
+
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Writes the version and says what it is."""
+    from accordion.artifact.names import is_name
+
     with extra("train"):
         from accordion.packaging import package
 
     out: Path = arguments.out
+    before = _tags(out)
+    if not is_name(out.resolve().name):
+        context.console.progress(f"{out.resolve().name!r:.80} can't be served or signed: letters, digits, '.', '_' and '-' only")
     manifest = package(
         arguments.run,
         out,
@@ -88,10 +104,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         "layers": len(manifest.layers),
         "bytes": size,
     }
+    moved = before.get(arguments.tag, manifest.digest)
     lines = [
         f"wrote {out}, version {arguments.tag}: {len(manifest.layers)} layers, {format_bytes(size)}",
         manifest.digest,
-        f"next: accordion show {out}",
+        *([] if moved == manifest.digest else [f"{arguments.tag} was {moved}, which can still be asked for by its digest"]),
+        f"next: accordion show {out}{'' if arguments.tag == 'latest' else f' --reference {arguments.tag}'}",
     ]
     context.console.result(document, lines)
     return 0

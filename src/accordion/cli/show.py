@@ -24,11 +24,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
-    """The table, or the ladder's own JSON."""
+    """The table; or the ladder's own JSON, with the digest of the manifest, and of a model the largest configuration here."""
     from accordion.cli.source import open_source
 
     source = open_source(arguments.source, arguments.reference)
     head = f"{source.label}: {len(source.ladder)} configurations, {format_bytes(source.ladder.configurations[-1].bytes)} complete"
-    lines = [head, source.manifest.digest, "", *ladder_table(source.ladder, complete=source.complete)]
-    context.console.result(source.ladder.to_json(), lines)
+    others = f"other versions here: {', '.join(source.others)}"
+    lines = [head, source.manifest.digest, *([others] if source.others else []), ""]
+    lines += ladder_table(source.ladder, complete=source.complete)
+    here = {} if source.complete is None else {"complete": source.complete}
+    context.console.result({**source.ladder.to_json(), "manifest": source.manifest.digest, **here}, lines)
     return 0

@@ -29,7 +29,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--reference", type=options.reference, metavar="TAG", help="which version (latest, else the only one)")
     parser.add_argument("--name", help="the name under which devices will ask for it (the directory's own)")
     parser.add_argument(
-        "--tag", action="append", default=[], help="a tag that it holds for; once more for others (all it has here)"
+        "--tag",
+        action="append",
+        default=[],
+        help="a tag that it holds for; once more for others (all it has here, and latest if --reference is left out)",
     )
     parser.add_argument("--sequence", type=options.index, metavar="N", help="larger for what is newer (seconds since 1970)")
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the private key's password")
@@ -39,16 +42,22 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Signs, and says what."""
     from accordion.artifact.layout import Layout, check_tag
-    from accordion.registry import parse_reference
+    from accordion.artifact.names import is_name
     from accordion.trust.signature import add_signature
-    from accordion.trust.statement import Statement
+    from accordion.trust.statement import DEFAULT_TAG, Statement
 
     for tag in arguments.tag:
         check_tag(tag)
     layout = Layout.open(arguments.package)
     name = arguments.name or arguments.package.resolve().name
-    if parse_reference(f"http://host/{name}").name != name:
-        raise UsageError(f"{name!r:.100} is no name of a package")
+    if not is_name(name):
+        raise UsageError(
+            f"{name!r:.100} can't be signed for, since nobody can ask for it: rename the folder, or give --name (letters, digits, "
+            "'.', '_' and '-', parts joined by '/')"
+        )
+    for tag in arguments.tag:
+        if tag not in layout.tags():
+            context.console.progress(f"{arguments.package} has no version {tag}: the signature will hold once it has")
     key = read_private(arguments.key, password_from(arguments.password_file))
     now = int(time.time())
     sequence = now if arguments.sequence is None else arguments.sequence
@@ -56,6 +65,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     for reference in _versions(layout, arguments.reference):
         manifest = layout.manifest(reference)
         tags = tuple(arguments.tag or (tag for tag, one in layout.tags().items() if one.digest == manifest.digest))
+        if not arguments.tag and arguments.reference is None and DEFAULT_TAG not in tags:
+            tags = (*tags, DEFAULT_TAG)  # a device that names no tag gets it, as a form of the network or as the only version
         signature = add_signature(layout, manifest, Statement(manifest.digest, name, tags, sequence), key, now)
         done.append({"manifest": manifest.digest, "tags": list(tags), "signature": signature})
     lines = [f"signed {name} as {', '.join(row['tags']) or 'any tag'}: {row['manifest']}" for row in done]

@@ -23,7 +23,7 @@ Kind = Literal["package", "model"]
 class Source:
     """`label` says to people where it lies, `name` is what it is called there.
 
-    `complete` is the largest configuration that a model folder holds, None elsewhere.
+    `complete` is the largest configuration that a model folder holds, None elsewhere. `others` are a package's other tags.
     """
 
     label: str
@@ -31,6 +31,7 @@ class Source:
     manifest: Manifest
     ladder: Ladder
     complete: int | None = None
+    others: tuple[str, ...] = ()
 
 
 def kind_of(path: Path) -> Kind:
@@ -94,7 +95,8 @@ def _package(path: Path, reference: str | None) -> Source:
     manifest = layout.manifest(reference)
     ladder = layout.ladder(manifest)
     ladder.check_against(manifest)
-    return Source(path.resolve().name, path.resolve().name, manifest, ladder)
+    others = tuple(tag for tag, one in layout.tags().items() if one.digest != manifest.digest)
+    return Source(path.resolve().name, path.resolve().name, manifest, ladder, others=others)
 
 
 def _model(path: Path) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     from accordion.trust.files import locked
     from accordion.trust.keys import KEY_LIMIT
     from accordion.trust.rules import RULES_LIMIT, Repository, Rules
+    from accordion.trust.trust import VARIABLE
 
     place = Trust.place(arguments.trust)
     if arguments.action == "list":
@@ -75,7 +77,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         else:
             trust.rules = trust.rules.without(arguments.what)
         trust.save()
-    context.console.result({"file": str(place), **trust.rules.to_json()}, _lines(trust))
+    lines = _lines(trust)
+    if not trust.rules.rules and (arguments.trust is not None or os.environ.get(VARIABLE)):
+        how = "leave --trust out" if arguments.trust is not None else f"unset {VARIABLE}"
+        lines = [f"{place} is gone with the last rule: {how}, since a file that is named and missing stops everything"]
+    context.console.result({"file": str(place), **trust.rules.to_json()}, lines)
     return 0
 
 

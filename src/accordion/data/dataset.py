@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from accordion.errors import UsageError
+
 __all__ = ["Dataset", "Pixels", "Split"]
 
 Pixels = NDArray[np.uint8]
@@ -14,10 +16,23 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Pictures [n, channels, height, width] uint8 and labels [n] int64."""
+    """Pictures [n, channels, height, width] uint8 and labels [n] int64. UsageError for anything else.
+
+    Networks get the pixels divided by 255, in 0..1; one that wants them normalised does that itself, on every device too.
+    """
 
     x: Pixels
     y: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        x, y = np.asarray(self.x), np.asarray(self.y)
+        if x.dtype != np.uint8 or x.ndim != 4:
+            raise UsageError(
+                f"pictures are {x.dtype} {list(x.shape)}, not uint8 [n, channels, height, width]: leave them as pixels from 0 to "
+                "255, and let the network normalise them"
+            )
+        if y.dtype != np.int64 or y.shape != x.shape[:1]:
+            raise UsageError(f"labels are {y.dtype} {list(y.shape)}, not int64 [{len(x)}], one for each picture")
 
     def __len__(self) -> int:
         return len(self.y)
@@ -36,7 +51,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set with its published test split; `mean` and `std` by channel are those of the training pixels in 0..1."""
+    """A data set with its published test split; `mean` and `std` by channel are those of the training pixels in 0..1.
+
+    UsageError where labels, classes and channels do not agree.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -45,6 +63,20 @@ class Dataset:
     train: Split
     test: Split
     mirror: bool = True  # whether a mirrored picture still is of its class (not so for digits)
+
+    def __post_init__(self) -> None:
+        for which, split in (("train", self.train), ("test", self.test)):
+            if len(split) and not 0 <= int(split.y.min()) <= int(split.y.max()) < len(self.classes):
+                raise UsageError(
+                    f"{self.name}: labels of {which} go from {int(split.y.min())} to {int(split.y.max())}, with "
+                    f"{len(self.classes)} classes they have to be from 0 to {len(self.classes) - 1}"
+                )
+        channels = self.train.x.shape[1]
+        if self.test.x.shape[1:] != self.train.x.shape[1:] or not len(self.mean) == len(self.std) == channels:
+            raise UsageError(
+                f"{self.name}: pictures are {list(self.train.x.shape[1:])} in train, {list(self.test.x.shape[1:])} in test, with "
+                f"{len(self.mean)} means and {len(self.std)} deviations: they have to be alike, with one of each a channel"
+            )
 
     def hold_out(self, fraction: float = 0.1) -> tuple[Split, Split]:
         """The training split as (train, validation).

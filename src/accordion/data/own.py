@@ -105,13 +105,18 @@ def _digest(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
+    wrong = f"{path} is not a .npz file of plain arrays"
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in (*_NEEDED, "classes", "mirror") if name in archive.files}
+            found = {}
+            for name in (*_NEEDED, "classes", "mirror"):
+                wrong = f"{path}: {name!r} is damaged, or not one of the plain arrays (nothing is unpickled)"
+                if name in archive.files:
+                    found[name] = archive[name]
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {path} with pictures") from error
     except DAMAGE as error:
-        raise FormatError(f"{path} is not a .npz file of plain arrays") from error
+        raise FormatError(wrong) from error
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror or error}") from error
     if other := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:
@@ -132,10 +137,12 @@ def _split(path: Path, split: str, arrays: dict[str, NDArray[Any]]) -> Split:
             f"{path}: {split}_x is {x.dtype} {shape}, not uint8 [n, side, side] or [n, side, side, channels] with a side from "
             f"{LEAST_SIDE} up that {STEP} divides"
         )
-    if y.shape != x.shape[:1] or y.dtype.kind not in "iu" or int(y.min()) < 0 or int(y.max()) >= MOST_CLASSES:
-        raise FormatError(
-            f"{path}: {split}_y is {y.dtype} {list(y.shape)}, not one whole number below {MOST_CLASSES} for each picture"
-        )
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        raise FormatError(f"{path}: {split}_y is {y.dtype} {list(y.shape)}, not one whole number for each of {len(x)} pictures")
+    least, most = int(y.min()), int(y.max())
+    if least < 0 or most >= MOST_CLASSES:
+        found = least if least < 0 else most
+        raise FormatError(f"{path}: {split}_y has the label {found}; labels are from 0 up, below {MOST_CLASSES}")
     return Split(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y.astype(np.int64))
 
 

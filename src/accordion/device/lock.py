@@ -25,7 +25,8 @@ def locked(path: Path) -> Iterator[None]:
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file: name a folder for the model")
     fresh = not path.exists() or not any(path.iterdir())
-    if not fresh and not any((path / name).exists() for name in ("state.json", "manifest.json", LOCK)):
+    foreign = (path / "run.json").exists()  # a training's folder has a lock of the same name
+    if foreign or (not fresh and not any((path / name).exists() for name in ("state.json", "manifest.json", LOCK))):
         raise UsageError(f"{path} holds something else: name a new or an empty folder for the model")
     with _lock(path):
         finish_exchange(path)

@@ -33,7 +33,8 @@ class ElasticNetwork(nn.Module):
     the keys of its state dict stay as they are (`network.module`).
 
     Give `example_input` (a batch, as `module` takes it) to have every block checked: a block can be skipped only if its output has
-    the shape and dtype of its input. UsageError names the blocks that don't, and their shapes.
+    the shape and dtype of its first input (what else it takes, a mask say, is its own affair). UsageError names the blocks that
+    don't, and their shapes.
 
     `swaps[k]` are (path, path of the module that stands there in configuration k): a head of its own, say. `alternates` are the
     paths of modules that only stand in for others; they belong to no configuration by their own name.
@@ -60,7 +61,7 @@ class ElasticNetwork(nn.Module):
             near = ", ".join(list(named)[1:9])
             raise UsageError(f"the network has no block {', '.join(missing)}; its modules begin with {near}")
         if example_input is not None:
-            _check_shapes(module, [block for stage in order.stages for block in stage], example_input)
+            self.check(example_input)
         self._swaps = {k: dict(pairs) for k, pairs in (swaps or {}).items()}
         self._alternates = tuple(alternates)
         if missing := [path for pairs in self._swaps.values() for pair in pairs.items() for path in pair if path not in named]:
@@ -74,6 +75,10 @@ class ElasticNetwork(nn.Module):
         # Plain dict: the views share the parameters and must not register them a second time.
         self._views: dict[int, tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
         self._stand_ins: dict[tuple[object, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
+
+    def check(self, example_input: Tensor) -> None:
+        """UsageError if a block changes the shape or dtype of what flows through it, or the module does not take such a batch."""
+        _check_shapes(self.module, [block for stage in self.order.stages for block in stage], example_input)
 
     def __len__(self) -> int:
         """K, the number of configurations."""
@@ -170,6 +175,13 @@ class ElasticNetwork(nn.Module):
         return done
 
 
+class _Skipped(nn.Module):
+    """Gives what flows through the block; masks and the like, which only the block looks at, fall away."""
+
+    def forward(self, x: Tensor, *others: object, **named: object) -> Tensor:
+        return x
+
+
 def _parents(path: str) -> Iterable[str]:
     """`a.b.c` → `a.b.c`, `a.b`, `a`."""
     while path:
@@ -197,7 +209,7 @@ def _without(module: nn.Module, put: Mapping[str, nn.Module | None], clones: lis
             if other is not None:
                 children[name] = other
             elif type(module) is not nn.Sequential:
-                children[name] = nn.Identity()
+                children[name] = _Skipped()
         else:
             children[name] = _without(child_module, rests, clones)
     clone.__dict__["_modules"] = children
@@ -234,9 +246,9 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
 
     def check(name: str) -> object:
         def hook(_: nn.Module, inputs: tuple[object, ...], keywords: dict[str, object], output: object) -> None:
-            first = inputs[0] if len(inputs) == 1 and not keywords else None
+            first = inputs[0] if inputs else None
             if not isinstance(first, Tensor) or not isinstance(output, Tensor):
-                wrong.append(f"{name} (takes or gives something other than one tensor)")
+                wrong.append(f"{name} (what it takes first, or gives, is not one tensor)")
             elif first.shape != output.shape or first.dtype != output.dtype:
                 wrong.append(f"{name} ({list(first.shape)} {first.dtype} → {list(output.shape)} {output.dtype})")
 
@@ -249,6 +261,10 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
         module.eval()
         with torch.no_grad():
             module(example_input)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        shape = f"{list(example_input.shape)} {example_input.dtype}"
+        raise UsageError(f"{type(module).__name__} does not take a batch of {shape}: {first_line}") from error
     finally:
         for handle in handles:
             handle.remove()  # type: ignore[attr-defined]

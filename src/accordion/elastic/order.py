@@ -135,9 +135,13 @@ def nested(name: str, stages: Stages, counts: Iterable[Sequence[int]]) -> Order:
     rows = []
     limits = stage_counts(stages)
     for index, row in enumerate(counts):
-        if len(row) != len(limits) or any(not 0 <= n <= limit for n, limit in zip(row, limits, strict=True)):
+        if (
+            not isinstance(row, Sequence)
+            or len(row) != len(limits)
+            or any(not 0 <= n <= limit for n, limit in zip(row, limits, strict=True))
+        ):
             raise UsageError(
-                f"order {name!r}, configuration {index}: {tuple(row)!r:.200} does not fit a network of {limits} blocks by stage"
+                f"order {name!r}, configuration {index}: {row!r:.200} does not fit a network of {limits} blocks by stage"
             )
         rows.append(_prefixes(stages, row))
     return Order(name, stages, tuple(rows))

@@ -5,28 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from accordion.artifact.names import is_name
 from accordion.endpoint.package import Package
 from accordion.endpoint.remote import REFRESH_S, RemotePackage, source_reference
 from accordion.endpoint.served import Served, Source
 from accordion.errors import FormatError, TransferError, UsageError
 
-__all__ = ["Catalog", "is_name"]
+__all__ = ["Catalog"]
 
 LOG = logging.getLogger("accordion.endpoint")
 RESCAN_S = 2.0  # how old the list of packages may be when an unknown name, or the list, is asked for
 _DEPTH = 8  # folders below a DIR in which packages are looked for
-_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*)*")
-
-
-def is_name(text: str) -> bool:
-    """Whether this can be the name of a package: parts of letters and digits, with `.`, `_`, `-` between them, joined by `/`."""
-    return len(text) <= 255 and _NAME.fullmatch(text) is not None
 
 
 class Catalog:
@@ -85,6 +79,11 @@ class Catalog:
         if (current := self.current(name)) is not None:
             return current
         return await asyncio.to_thread(self._find, name)
+
+    def doubt(self, name: str) -> None:
+        """Bytes of this package could not be had: it is looked at again before it is served again."""
+        if (package := self._packages.get(name)) is not None:
+            package.doubt()
 
     def refresh(self) -> None:
         """Looks for packages that have come, gone or changed, unless that was done a moment ago."""

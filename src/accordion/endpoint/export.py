@@ -10,8 +10,8 @@ from pathlib import Path
 from accordion.artifact.atomic import write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, file_digest, is_digest
 from accordion.artifact.manifest import Descriptor, Manifest
+from accordion.artifact.names import is_name
 from accordion.artifact.strict_json import dump, parse_object
-from accordion.endpoint.catalog import is_name
 from accordion.endpoint.package import INDEX_MEDIA_TYPE, Document, Package, Snapshot
 from accordion.endpoint.routing import ACCORDION
 from accordion.errors import FormatError, StorageError, UsageError

@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 COSIGN_ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"  # what cosign calls the kind of its signatures
 _MOST_PACKED = 2**20  # bytes of a manifest that is kept compressed too: larger ones would take seconds
 _MOST_CONTENTS = 4096  # blobs of a package that are remembered as values
+DOUBT_S = 2.0  # how long what was read is believed, though something of it could not be had
 _MOST_UNNAMED = 256  # manifests without a tag that a package keeps in memory, found and not found
 
 _Stamp = tuple[int, int, int]  # when changed, in ns; inode; bytes
@@ -246,6 +248,7 @@ class Package:
         self._index = os.fspath(path / "index.json")  # asked for at each request, so it isn't put together anew
         self._lock = threading.Lock()
         self._stamp: _Stamp | None = None
+        self._loaded = 0.0
         self._snapshot: Snapshot | None = None
         self._problem: str | None = None
 
@@ -258,6 +261,11 @@ class Package:
     def current(self) -> Snapshot | None:
         """The snapshot if it is known to be that of the index on disk, without reading anything."""
         return self._snapshot if self._stamp is not None and self._stamp == self._look() else None
+
+    def doubt(self) -> None:
+        """Something that the snapshot promised is not there: the next look reads everything, unless that was done just now."""
+        if time.monotonic() - self._loaded >= DOUBT_S:
+            self._stamp = None
 
     def snapshot(self) -> Snapshot | None:
         """The snapshot, read again if the index has changed. None if nothing of the package can be served.
@@ -282,6 +290,7 @@ class Package:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _load(self) -> None:
+        self._loaded = time.monotonic()
         known = self._snapshot.versions if self._snapshot is not None else {}
         try:
             layout = Layout.open(self.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -113,7 +114,8 @@ class Registry:
         headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
         if self.accel is not None and self.accel.takes(scope) and (path := self.accel.blob(target.name, content)) is not None:
             return AccelReply(path, content, _OCTETS, headers, most_ranges=self.most_ranges)
-        return self.transfers.watched(await self._recent.reply((target.name, target.reference), content, headers))
+        reply = await self._recent.reply((target.name, target.reference), content, headers)
+        return self.transfers.watched(reply, partial(self.catalog.doubt, target.name))
 
     async def _manifest(self, reference: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         if is_digest(reference) and not snapshot.knows(reference):
@@ -146,7 +148,8 @@ class Registry:
         headers, accel = {"Cache-Control": IMMUTABLE}, self.accel
         if accel is not None and accel.takes(scope) and (path := accel.stream(target.name, digest, version.stream)) is not None:
             return AccelReply(path, version.stream, _OCTETS, headers, most_ranges=self.most_ranges)
-        return self.transfers.watched(ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges))
+        reply = ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges)
+        return self.transfers.watched(reply, partial(self.catalog.doubt, target.name))
 
     async def _referrers(self, digest: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
         manifests = await asyncio.to_thread(snapshot.referrers, digest)

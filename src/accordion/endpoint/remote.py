@@ -175,6 +175,9 @@ class RemotePackage:
         self._begin()
         return self._snapshot
 
+    def doubt(self) -> None:
+        """Nothing: a registry is asked every so often anyhow."""
+
     def snapshot(self) -> RemoteSnapshot | None:
         """The same; waits for the registry where nothing is known yet."""
         looking = self._begin()

@@ -78,6 +78,10 @@ class Source(Protocol):
         """It as it is now, if that is known without waiting."""
         ...
 
+    def doubt(self) -> None:
+        """Something that it promised could not be had."""
+        ...
+
     def snapshot(self) -> Served | None:
         """It as it is now; None if nothing of it can be served."""
         ...

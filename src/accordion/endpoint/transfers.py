@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,8 +40,11 @@ class Transfers:
         self._clients, self._limits, self._metrics = clients, limits, metrics
         self.through_python = limits.through_python(kernel_tells=kernel_tells)
 
-    def watched(self, reply: ContentReply) -> ASGIApp:
-        """`reply`, under the limits. One whose bytes are known holds its place for no time: the server has them at once."""
+    def watched(self, reply: ContentReply, lost: Callable[[], None] = lambda: None) -> ASGIApp:
+        """`reply`, under the limits. One whose bytes are known holds its place for no time: the server has them at once.
+
+        `lost` is told when the source of the bytes fails.
+        """
 
         async def carried(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["method"] != "GET":
@@ -57,23 +61,28 @@ class Transfers:
                 return
             self._metrics.traffic.transfers += 1
             try:
-                await self._carry(reply, scope, receive, send)
+                await self._carry(reply, lost, scope, receive, send)
             finally:
                 self._metrics.traffic.transfers -= 1
                 self._clients.end(client)
 
         return carried
 
-    async def _carry(self, reply: ContentReply, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _carry(self, reply: ContentReply, lost: Callable[[], None], scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
         if self.through_python:  # the server would say nothing of how a file that it sends by itself goes on
             extensions = {name: value for name, value in scope.get("extensions", {}).items() if name != "http.response.pathsend"}
             scope = {**scope, "extensions": extensions}
-        started = False
+        started, held = False, None
 
         async def patient(message: Message) -> None:
-            nonlocal started
-            started = True
+            nonlocal started, held
+            if message["type"] == "http.response.start":  # until the first bytes are there, another answer can still be given
+                held = message
+                return
+            if held is not None:
+                await send(held)
+                started, held = True, None
             if limits.min_rate_bps is None:
                 await send(message)
                 return
@@ -98,6 +107,7 @@ class Transfers:
         except (StorageError, TransferError) as error:  # the disk, or the registry behind this endpoint
             LOG.warning("a transfer was cut off: %s", error)
             reason = "source"
+            lost()
         self._metrics.cut.labels(reason).inc()
         scope.get("accordion", {})["cut"] = reason
         if not started:

@@ -18,7 +18,9 @@ from accordion.artifact.build import ConfigurationParts, build_version, prefix_b
 from accordion.artifact.ladder import Ladder, decode_ladder
 from accordion.artifact.layout import Layout, check_tag
 from accordion.artifact.manifest import Manifest
-from accordion.artifact.strict_json import parse_object
+from accordion.artifact.names import is_name
+from accordion.artifact.strict_json import Fields, dump, parse_object
+from accordion.artifact.tensor_spec import TensorSpec
 from accordion.elastic import ElasticNetwork, Order
 from accordion.errors import AccordionError, FormatError, StorageError, UsageError
 from accordion.packaging.alternates import check_encoding, with_alternates
@@ -78,6 +80,7 @@ def package(
     """
     _check_target(out)
     check_tag(tag)
+    _check_name(name)
     _check_time(created)
     if alternate is not None:
         check_encoding(alternate)
@@ -153,18 +156,26 @@ def package_network(
     alternate: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
-    """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix."""
+    """What `package` does for any elastic network; `pictures` [n ≥ 2, …] are real inputs for the check of every prefix.
+
+    The ladder's first input and output give the graphs' names and say, by a name instead of a size, which axes are open.
+    """
+    out = Path(out)
     if not isinstance(network.order, Order):
         raise UsageError(
             "a network trained over a grid of configurations can't be packaged: choose an order with `accordion order`, train on it"
         )
     _check_rows(ladder_fields, network)
+    takes, gives = _interface(ladder_fields)
+    _check_inputs(takes, pictures)
+    network.check(pictures)
     _check_target(out)
     check_tag(tag)
+    _check_name(name)
     _check_time(created)
     return _write(
         ladder_fields,
-        [_for_build(part) for part in make_parts(network, pictures, progress)],
+        [_for_build(part) for part in make_parts(network, pictures, progress, takes=takes, gives=gives)],
         lambda layout, manifest, ladder: check_prefixes(layout, manifest, ladder, network, pictures),
         out,
         tag=tag,
@@ -202,7 +213,34 @@ def _write(
     return manifest
 
 
+def _interface(fields: dict[str, Any]) -> tuple[TensorSpec, TensorSpec]:
+    """The one input and the one output that the ladder names. FormatError, or UsageError where there are more."""
+    ladder = Fields(parse_object(dump(fields), "the ladder", MOST_LADDER_BYTES), "the ladder")
+    found = [TensorSpec.from_list(ladder, name) for name in ("inputs", "outputs")]
+    for name, specs in zip(("inputs", "outputs"), found, strict=True):
+        if len(specs) > 1:
+            raise UsageError(f"the ladder names {len(specs)} {name}: a network is packaged with one input and one output")
+    return found[0][0], found[1][0]
+
+
+def _check_inputs(spec: TensorSpec, x: Tensor) -> None:
+    fits = len(spec.shape) == x.ndim and all(isinstance(a, str) or a == b for a, b in zip(spec.shape, x.shape, strict=True))
+    if not fits or len(x) < 2 or spec.dtype != str(x.dtype).removeprefix("torch."):
+        raise UsageError(
+            f"the inputs to check by are {x.dtype} {list(x.shape)}, the ladder's {spec.name!r} is {spec.dtype} {list(spec.shape)}: "
+            "give two or more of them"
+        )
+    if spec.range is not None and x.numel() and not spec.range[0] <= float(x.min()) <= float(x.max()) <= spec.range[1]:
+        low, high = spec.range
+        raise UsageError(
+            f"the inputs to check by go from {float(x.min()):.4g} to {float(x.max()):.4g}, the ladder says {low:g} to {high:g}: "
+            "devices will give the network what the ladder says, so let it normalise its inputs itself"
+        )
+
+
 def _check_rows(fields: dict[str, Any], network: ElasticNetwork) -> None:
+    if not isinstance(fields.get("configurations"), list):
+        raise UsageError("the ladder has no configurations: make it with `measure_ladder`, or as the specification says")
     if len(fields["configurations"]) != len(network):
         raise UsageError(
             f"the ladder has {len(fields['configurations'])} configurations, the network {len(network)}: profile it again"
@@ -227,6 +265,11 @@ def read_ladder_fields(run: Path) -> dict[str, Any]:
     if measured_on is not None and measured_on != RunDirectory(run).digest():
         raise UsageError(f"{path} was measured on other weights or batch-norm statistics than {run} has now: profile it again")
     return fields
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not is_name(name):
+        raise UsageError(f"{name!r:.100} is no name: parts of letters and digits with '.', '_' and '-' between, joined by '/'")
 
 
 def _check_time(text: str | None) -> None:

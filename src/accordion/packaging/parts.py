@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from accordion.artifact.segment import encode_segment, parse_header
+from accordion.artifact.tensor_spec import TensorSpec
 from accordion.elastic import ElasticNetwork
 from accordion.packaging.graph import Graph
 from accordion.packaging.naming import Naming
@@ -29,14 +30,22 @@ class Part:
     alternatives: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def make_parts(network: ElasticNetwork, example: Tensor, progress: Callable[[str], None] = lambda line: None) -> list[Part]:
+def make_parts(
+    network: ElasticNetwork,
+    example: Tensor,
+    progress: Callable[[str], None] = lambda line: None,
+    *,
+    takes: TensorSpec | None = None,
+    gives: TensorSpec | None = None,
+) -> list[Part]:
     """The files of every configuration; the same network gives the same bytes. `example` [n ≥ 2, …] is a batch of inputs.
 
     Nothing here knows what the network is made of: each configuration is exported, batch norms are folded where all configurations
     agree, and each tensor content goes into the segment of the first configuration that reads it. A value that changes with the
-    configuration is a content of its own, so it travels with the configuration that changes it.
+    configuration is a content of its own, so it travels with the configuration that changes it. `takes` and `gives` are the input
+    and the output as the ladder has them (those of a classifier, if left out).
     """
-    return parts_of(prepare(network, example, progress).graphs)
+    return parts_of(prepare(network, example, progress, takes=takes, gives=gives).graphs)
 
 
 def parts_of(graphs: Sequence[Graph], alternatives: Mapping[str, Sequence[Graph]] | None = None) -> list[Part]:

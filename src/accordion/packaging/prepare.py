@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
+from accordion.artifact.tensor_spec import TensorSpec
 from accordion.elastic import ElasticNetwork
 from accordion.packaging.constants import fold_constants
 from accordion.packaging.graph import Graph, Pool, parse
@@ -29,13 +31,22 @@ class Prepared:
 
 
 def prepare(
-    network: ElasticNetwork, example: Tensor, progress: Callable[[str], None] = lambda line: None, *, joint: bool = False
+    network: ElasticNetwork,
+    example: Tensor,
+    progress: Callable[[str], None] = lambda line: None,
+    *,
+    joint: bool = False,
+    takes: TensorSpec | None = None,
+    gives: TensorSpec | None = None,
 ) -> Prepared:
-    """Exports every configuration and folds constants and norms; `example` [n ≥ 2, …] is a batch of inputs."""
+    """Exports every configuration and folds constants and norms; `example` [n ≥ 2, …] is a batch of inputs.
+
+    `takes` and `gives` are the input and the output as the ladder has them (those of a classifier, if left out).
+    """
     pool = Pool()
     graphs: list[Graph] = []
     for k in range(len(network)):
-        graph = parse(export_onnx(network.at(k), example), pool)
+        graph = parse(export_onnx(network.at(k), example, **_names(takes, gives)), pool)
         fold_constants(graph, pool)
         graphs.append(graph)
         progress(f"configuration {k} of {len(network) - 1} exported")
@@ -47,6 +58,19 @@ def prepare(
         everything.append(graph)
     fold_norms(everything, pool)
     return Prepared(pool, graphs, everything[-1] if joint else None)
+
+
+def _names(takes: TensorSpec | None, gives: TensorSpec | None) -> dict[str, Any]:
+    """What `export_onnx` is told of names and open axes."""
+    specs = [spec for spec in (takes, gives) if spec is not None]
+    found: dict[str, Any] = {}
+    if takes is not None:
+        found["input_name"] = takes.name
+    if gives is not None:
+        found["output_names"] = [gives.name]
+    if specs:
+        found["axes"] = {spec.name: {i: size for i, size in enumerate(spec.shape) if isinstance(size, str)} for spec in specs}
+    return found
 
 
 class _All(nn.Module):

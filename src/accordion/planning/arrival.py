@@ -13,6 +13,7 @@ stream's round trip is not counted when no layer is sent. A request without `rtt
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,11 @@ class Arrival:
         allowed = request.link.promised(wanted, deadline - _shift(request.link, overhead, True))
         idle = request.link.promised(wanted, deadline - _shift(request.link, overhead, False))
         late = [fixed_bytes + count if count else fixed_bytes - idle + allowed for count in ends]
-        return cls(expected, late, allowed, f"{said} with {wanted:.4g} confidence", request, overhead, fixed_bytes)
+        said = f"{said} with {wanted:.4g} confidence"
+        most = max((level for level, row in zip(request.link.levels, request.link.bytes, strict=True) if row[-1]), default=0.0)
+        if wanted > most + 1e-12:
+            said += f" (what is known of the link promises nothing with more than {math.floor(most * 1e4) / 1e4:g})"
+        return cls(expected, late, allowed, said, request, overhead, fixed_bytes)
 
     def promised(self, count: int) -> float | None:
         """The probability that `count` bytes of layers are there by the deadline; None where nothing is known of the link."""

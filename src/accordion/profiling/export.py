@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -28,9 +28,16 @@ OPSET = 17
 
 
 def export_onnx(
-    module: nn.Module, example: Tensor, *, input_name: str = INPUT_NAME, output_names: Sequence[str] = (OUTPUT_NAME,)
+    module: nn.Module,
+    example: Tensor,
+    *,
+    input_name: str = INPUT_NAME,
+    output_names: Sequence[str] = (OUTPUT_NAME,),
+    axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> bytes:
-    """`module` in eval mode as an ONNX model with its weights inside; the first axis of input and outputs is dynamic (`n`).
+    """`module` in eval mode as an ONNX model with its weights inside.
+
+    The first axis of input and outputs is open (`n`), or those that `axes` names are, by input or output and position.
 
     `example` [n, …] is a batch as the module takes it; use n ≥ 2, since a trace may specialise a batch of one. Normalisation layers
     stay as they are (`accordion.packaging` folds them). UsageError if the module can't be exported.
@@ -39,14 +46,14 @@ def export_onnx(
     training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad(), one_thread(), _quiet():
+        with torch.no_grad(), one_thread(), _quiet(), _plain_attention():
             torch.onnx.export(
                 module,
                 (example,),
                 stream,  # type: ignore[arg-type]  # the older exporter takes streams, which its types don't say
                 input_names=[input_name],
                 output_names=list(output_names),
-                dynamic_axes={name: {0: "n"} for name in (input_name, *output_names)},
+                dynamic_axes={name: dict((axes or {}).get(name, {0: "n"})) for name in (input_name, *output_names)},
                 opset_version=OPSET,
                 # PRESERVE, in eval mode: the exporter would fold batch norm in float32 and lose the weights' names.
                 training=torch.onnx.TrainingMode.PRESERVE,
@@ -60,6 +67,17 @@ def export_onnx(
         for part, mode in training:
             part.training = mode
     return stream.getvalue()
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """PyTorch's fused attention of eval mode has no operator in ONNX; what it is made of has."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 _EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (

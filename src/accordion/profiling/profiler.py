@@ -96,18 +96,23 @@ def measure_ladder(
     meter: Meter | None = None,
     progress: Progress = lambda line: None,
 ) -> Profile:
-    """What `profile` does, from values to values; `pictures` are rows of the split called `split`."""
+    """What `profile` does, from values to values; `pictures` are rows of the split called `split`.
+
+    The network gets pixels in 0..1, as devices will give them: it normalises them itself. UsageError where it takes or gives
+    something else than pictures of the data set and a logit for each class.
+    """
     if not isinstance(network.order, Order):
         raise UsageError(
             f"this network was trained over {len(network)} configurations that are no order, to find one with: "
             "choose it with `accordion order`, train on it with --initial, and profile that run"
         )
     ks = range(len(network))
+    shape = dataset.train.x.shape[1:]
+    example = torch.full((1, *shape), 0.5)
+    _check_network(network, dataset, example)
     progress(f"quality of {len(ks)} configurations on {len(pictures)} {split} pictures of {dataset.name}")
     hits = correct(network, pictures, ks)
     right = np.stack([hits[k].numpy() for k in ks])
-    shape = dataset.train.x.shape[1:]
-    example = torch.full((1, *shape), 0.5)
     configurations = []
     for k in ks:
         module = network.at(k)
@@ -139,6 +144,17 @@ def measure_ladder(
     }
     by_class = [accuracy_by_class(row, pictures.y, len(dataset.classes)) for row in right]
     return Profile(ladder, right, by_class)
+
+
+def _check_network(network: ElasticNetwork, dataset: Dataset, example: Tensor) -> None:
+    network.check(example)
+    wanted = [len(example), len(dataset.classes)]
+    with torch.no_grad():
+        found: object = network.at(0).eval()(example)
+    if not isinstance(found, Tensor):
+        raise UsageError(f"the network gives {type(found).__name__}, not one tensor of logits {wanted}")
+    if list(found.shape) != wanted or not found.is_floating_point():
+        raise UsageError(f"the network gives {found.dtype} {list(found.shape)}, not logits {wanted}, one for each class")
 
 
 def weights_bytes(module: nn.Module) -> int:

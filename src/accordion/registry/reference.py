@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from accordion.artifact.digest import is_digest
+from accordion.artifact.names import is_name
 from accordion.errors import UsageError
 
 __all__ = ["Reference", "is_url", "parse_reference"]
 
-_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # as the OCI distribution specification has it
 LONGEST = 1000  # characters
 
@@ -55,6 +55,6 @@ def parse_reference(text: str) -> Reference:
     name, colon, tag = path.partition(":")
     if colon and not _TAG.fullmatch(tag):
         raise UsageError(f"{text!r}: {tag!r} is no tag (letters, digits, '_', '.' and '-', at most 128)")
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(f"{text!r} names no package behind the host: write {example}")
     return Reference(f"{parts.scheme}://{parts.netloc}", name, digest or tag or None)

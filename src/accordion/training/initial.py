@@ -54,9 +54,10 @@ def adopt(
         return
     with laid_out(path, tag) as (ladder, folder):
         _take_over(module, ladder, folder, initial)
-    progress(f"batch norms for the folded weights of {initial}, on {PICTURES} training pictures")
+    split = dataset.hold_out()[0]
+    progress(f"batch norms for the folded weights of {initial}, on {min(PICTURES, len(split))} training pictures")
     recipe = MODERN.with_changes(norm_pictures=PICTURES)
-    _fit_norms(network, norm_batches(dataset.hold_out()[0], recipe, seed, mirror=dataset.mirror))
+    _fit_norms(network, norm_batches(split, recipe, seed, mirror=dataset.mirror))
 
 
 def _take_over(module: CifarResNet, ladder: Ladder, folder: Path, what: str) -> None:

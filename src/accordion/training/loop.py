@@ -84,7 +84,7 @@ def train(
     """
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     directory, settings = RunDirectory(run), config.to_json()
-    if directory.settings_path.exists():
+    if directory.begun:
         check_same_settings(run, directory.read_settings().get("config"), settings)
     # All that can be wrong with the settings shows before anything is written.
     dataset = dataset or load(config.dataset)
@@ -109,7 +109,7 @@ def train(
         example = torch.from_numpy(dataset.train.x[:2]).float() / 255
         finisher = Finisher(network, config.finishing, rounding, example)
     with directory.locked():
-        before = directory.read_settings() if directory.settings_path.exists() else {}
+        before = directory.read_settings() if directory.begun else {}
         if before:
             check_same_settings(run, before.get("config"), settings)
         if before.get("policy_probabilities", probabilities) != probabilities:
@@ -249,6 +249,7 @@ class _Training:
             if not np.isfinite(value):
                 raise TrainingError(
                     f"the loss became {value} in epoch {self.epoch + 1}, step {self.step + 1}: lower the learning rate"
+                    + (", in another run directory" if self.directory.checkpoint_path.exists() else "")
                 )
             if stop and self.stop is None:
                 self.stop = "another process was asked to stop"

@@ -54,6 +54,11 @@ class RunDirectory:
         return self.path / "norms.safetensors"
 
     @property
+    def begun(self) -> bool:
+        """Whether something was trained here already, which other settings would lose."""
+        return self.settings_path.exists() and (self.checkpoint_path.exists() or self.weights_path.exists())
+
+    @property
     def report_path(self) -> Path:
         return self.path / "report.json"
 
@@ -65,7 +70,8 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file: name a folder for the run")
-        if (
+        foreign = any((self.path / name).exists() for name in ("manifest.json", "state.json"))  # a model's lock has the same name
+        if foreign or (
             self.path.is_dir()
             and any(self.path.iterdir())
             and not any((self.path / name).exists() for name in ("run.json", ".lock"))
@@ -115,7 +121,7 @@ class RunDirectory:
         try:
             state: dict[str, Any] = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises whatever the damaged bytes provoke
-            raise FormatError(f"{self.checkpoint_path} can't be read: {error}") from error
+            raise FormatError(f"{self.checkpoint_path} is damaged: remove it, and the training begins again") from error
         return state
 
     def write_checkpoint(self, state: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from accordion.errors import FormatError, SignatureError
 from accordion.trust.rules import Rule
 from accordion.trust.signature import Signed
-from accordion.trust.statement import Statement
+from accordion.trust.statement import DEFAULT_TAG, Statement
 
 __all__ = ["check_fresh", "check_signed"]
 
@@ -34,7 +34,8 @@ def check_signed(rule: Rule, name: str, tag: str | None, digest: str, signatures
             elif not statement.speaks_for(name, None):
                 reason = f"it is signed as {statement.name!r:.80}, not under this name"
             elif not statement.speaks_for(name, tag):
-                reason = f"it is signed for the tags {', '.join(statement.tags)[:80]}, not for {tag}"
+                meant = f"{tag}, which is what no tag means too" if tag == DEFAULT_TAG else tag
+                reason = f"it is signed for the tags {', '.join(statement.tags)[:80]}, not for {meant}"
             elif key.fingerprint not in found or _age(found[key.fingerprint]) < _age(statement):
                 found[key.fingerprint] = statement
     if len(found) < rule.threshold:

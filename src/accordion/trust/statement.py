@@ -9,8 +9,9 @@ from accordion.artifact.digest import check_digest
 from accordion.artifact.strict_json import EXACT, Fields, dump, parse_object
 from accordion.errors import FormatError
 
-__all__ = ["PAYLOAD_LIMIT", "Statement"]
+__all__ = ["DEFAULT_TAG", "PAYLOAD_LIMIT", "Statement"]
 
+DEFAULT_TAG = "latest"  # what a tag left out stands for
 PAYLOAD_LIMIT = 2**16  # bytes of one statement
 KIND = "cosign container image signature"
 TAGS, SEQUENCE = "accordion.tags", "accordion.sequence"

@@ -18,14 +18,14 @@ from accordion.trust.proof import Proof
 from accordion.trust.record import Record
 from accordion.trust.rules import RULES_LIMIT, Repository, Rule, Rules
 from accordion.trust.signature import Signed, signatures_in
+from accordion.trust.statement import DEFAULT_TAG
 
 if TYPE_CHECKING:
     from accordion.trust.tuf_client import TufClient
 
-__all__ = ["DEFAULT_TAG", "VARIABLE", "Trust", "default_path"]
+__all__ = ["VARIABLE", "Trust", "default_path"]
 
 VARIABLE = "ACCORDION_TRUST"
-DEFAULT_TAG = "latest"  # what a tag left out stands for, in what was seen
 CHECK_S = 30.0  # for what has to come from the network to check one version, where nobody sets a nearer deadline
 
 
@@ -101,7 +101,8 @@ class Trust:
         """Whether this manifest may be installed as what was asked for: `name`, and a tag, a digest or neither (`reference`).
 
         Under a TUF repository this asks it, for at most `within_s` seconds. What is accepted is remembered: nothing older under the
-        same tag is accepted later. A digest that is asked for is that version, new or old. The proof is to be kept with the model.
+        same tag is accepted later. A digest that is asked for is that version, new or old; neither means `latest`, whatever an
+        endpoint makes of it. The proof is to be kept with the model.
 
         Raises:
             SignatureError: it may not.
@@ -116,11 +117,11 @@ class Trust:
         if rule.repository is not None:
             listed = self._tuf(rule.repository).listed(name, reference, digest, size, within_s)
             return Proof(digest, (), listed)
-        found = check_signed(rule, name, None if exact else reference, digest, signatures)
-        if not exact:
+        tag = None if exact else reference or DEFAULT_TAG
+        found = check_signed(rule, name, tag, digest, signatures)
+        if tag is not None:
             record = Record(self.path.with_name(self.path.name + ".seen"))
             trusted = [key.fingerprint for key in rule.keys]
-            tag = reference or DEFAULT_TAG
             sequence, keys = check_fresh(rule, name, digest, found, record.seen(name, tag, trusted, rule.threshold))
             record.remember(name, tag, sequence, keys, trusted, rule.threshold)
         return Proof(digest, tuple(signatures))

@@ -20,6 +20,7 @@ from accordion.trust.keys import needs
 from accordion.trust.metadata import ROLES, TIMESTAMP
 from accordion.trust.proof import PROOF_LIMIT, Listed
 from accordion.trust.rules import REFUSE, Repository
+from accordion.trust.statement import DEFAULT_TAG
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Root, Targets
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["TufClient", "check_root"]
 
 ROOT_LIMIT = 512_000  # bytes, as python-tuf has it
-DEFAULT_TAG = "latest"
 EXTRA = "tuf"
 
 
