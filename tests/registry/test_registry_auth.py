@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from accordion.errors import AccordionError, FormatError, StorageError, UsageError
+from accordion.errors import AccordionError, StorageError, UsageError
 from accordion.registry import Credentials
 from accordion.registry.docker_config import config_files, from_docker
 
@@ -80,17 +80,18 @@ def test_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert from_docker("host", written(tmp_path, {"auths": {"host": {}}, "credsStore": "cloud"})) == Credentials(identity="id")
     assert from_docker("host", written(tmp_path, {"credsStore": "empty"})) is None
     for name in ("missing", "../../bin/sh", "a b", 7):
-        with pytest.raises((UsageError, FormatError)):
+        with pytest.raises(UsageError):
             from_docker("host", written(tmp_path, {"credHelpers": {"host": name}}))
     helper(tmp_path, "wrong", "echo hello")
-    with pytest.raises(FormatError):
+    with pytest.raises(UsageError):
         from_docker("host", written(tmp_path, {"credsStore": "wrong"}))
+    assert from_docker("host", written(tmp_path, {"credsStore": ""})) is None
 
 
 def test_what_makes_no_sense_is_said_without_the_secret(tmp_path: Path) -> None:
     secret = base64.b64encode(b"secret-without-colon").decode()
     for wrong in ("{", "[]", {"auths": []}, {"auths": {"host": {"auth": "!!"}}}, {"auths": {"host": {"auth": secret}}}):
-        with pytest.raises(FormatError) as caught:
+        with pytest.raises(UsageError) as caught:
             from_docker("host", written(tmp_path, wrong))
         assert secret not in str(caught.value)
     (tmp_path / "folder").mkdir()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from accordion.errors import StorageError
 
-__all__ = ["UNFINISHED", "write_file", "write_named_by_content"]
+__all__ = ["UNFINISHED", "held", "write_file", "write_named_by_content"]
 
 T = TypeVar("T")
 UNFINISHED = ".new-"  # how the name of a file begins that is being written; one that was killed leaves such a file
@@ -52,6 +53,24 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
     except OSError as error:
         raise StorageError(f"can't write into {folder}: {error.strerror or error}") from error
     return path
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While this process changes what it has just read in `folder`, nobody else does who asks in the same way; he waits.
+
+    StorageError if there is no such folder. Where a file system knows no locks there is none.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"can't look into {folder}: {error.strerror or error}") from error
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _new_file(folder: Path) -> tuple[int, Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accordion.artifact.archive import unpack, unpacked_limit
-from accordion.artifact.atomic import UNFINISHED, write_file, write_named_by_content
+from accordion.artifact.atomic import UNFINISHED, held, write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, check_digest, file_digest, is_digest, sha256_digest
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
 from accordion.artifact.manifest import (
@@ -35,6 +35,12 @@ MAX_INDEX_BYTES = 4 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")  # as the OCI distribution specification has it
 _SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}\.sig\Z")
+_OF_A_VERSION = re.compile(r"sha256-[0-9a-f]{64}(\..*)?\Z")  # cosign's, and what OCI 1.1 says where a registry knows no referrers
+
+
+def belongs_to_a_version(tag: str) -> bool:
+    """Whether a tag is of a signature, an attestation, a list of referrers: of a manifest that it names by digest."""
+    return _OF_A_VERSION.match(tag) is not None
 
 
 def is_tag(text: str) -> bool:
@@ -102,8 +108,10 @@ class Layout:
             (path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"can't make {path}: {error.strerror or error}") from error
-        write_file(path / "index.json", _index_bytes([]))
-        write_file(path / "oci-layout", dump({"imageLayoutVersion": "1.0.0"}))
+        with held(path):
+            if not (path / "oci-layout").exists():  # another process may have made it meanwhile
+                write_file(path / "index.json", _index_bytes([]))
+                write_file(path / "oci-layout", dump({"imageLayoutVersion": "1.0.0"}))
         return layout
 
     def blob_path(self, digest: str) -> Path:
@@ -246,12 +254,13 @@ class Layout:
             raise UsageError(f"{tag!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
         digest, size = self.write_blob(raw)
         descriptor = Descriptor(MANIFEST_MEDIA_TYPE, digest, size, {REF_NAME: tag})
-        entries = [
-            (kind, entry)
-            for kind, entry in self._entries()
-            if entry.annotations.get(REF_NAME) != tag and (entry.digest != digest or REF_NAME in entry.annotations)
-        ]
-        write_file(self.path / "index.json", _index_bytes([*entries, (artifact_type, descriptor)]))
+        with held(self.path):
+            entries = [
+                (kind, entry)
+                for kind, entry in self._entries()
+                if entry.annotations.get(REF_NAME) != tag and (entry.digest != digest or REF_NAME in entry.annotations)
+            ]
+            write_file(self.path / "index.json", _index_bytes([*entries, (artifact_type, descriptor)]))
         return descriptor
 
     def referrers(self, digest: str) -> list[dict[str, Any]]:

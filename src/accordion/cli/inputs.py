@@ -101,7 +101,8 @@ def _fitted(array: Array, spec: TensorSpec, where: str) -> Array:
         raise FormatError(f"the input {spec.name!r} is of {spec.dtype!r}, which is no type") from error
     if not np.can_cast(array.dtype, kind, "same_kind"):
         raise UsageError(f"{where} holds {array.dtype}; the input {spec.name!r} takes {kind}")
-    made = np.ascontiguousarray(array.astype(kind))
+    with np.errstate(over="ignore"):  # what became infinite is said below
+        made = np.ascontiguousarray(array.astype(kind))
     if made.size == 0:
         raise UsageError(f"{where} is empty")
     if kind.kind == "f" and not np.isfinite(made).all():

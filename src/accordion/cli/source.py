@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
-from accordion.artifact.layout import Layout
+from accordion.artifact.layout import Layout, belongs_to_a_version
 from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE, Manifest
 from accordion.errors import FormatError, UsageError
 from accordion.planning.choice import relatives
@@ -69,7 +69,7 @@ def open_relatives(text: str, *, prefers: bool) -> list[Source]:
         return []
     found = {}
     for tag, descriptor in Layout.open(path).references().items():
-        if descriptor.media_type == MANIFEST_MEDIA_TYPE and not (tag.startswith("sha256-") and tag.endswith(".sig")):
+        if descriptor.media_type == MANIFEST_MEDIA_TYPE and not belongs_to_a_version(tag):
             found[tag] = _package(path, tag)
     return [found[tag] for tag in relatives({tag: one.ladder for tag, one in found.items()}, prefers=prefers)]
 

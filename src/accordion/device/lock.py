@@ -47,6 +47,9 @@ def _lock(path: Path) -> IO[str]:
     for _ in range(LOCK_TRIES):
         try:
             path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't make {path}: {error.strerror or error}") from error
+        try:
             handle = (path / LOCK).open("w")
         except FileNotFoundError:
             continue

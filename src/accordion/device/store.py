@@ -404,6 +404,7 @@ class Store:
 
     def next_version(self, manifest: Manifest, *, name: str, url: str, reference: str | None) -> Store:
         """A folder for another version, with all that it has in common with this one."""
+        self.save()  # with what was found beside it, which goes with this version
         made = Store.begin(self.root / NEXT, manifest, name=name, url=url, reference=reference)
         made.provable = self.provable
         files = dict(made.state.files)

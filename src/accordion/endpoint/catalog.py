@@ -19,6 +19,7 @@ from accordion.errors import FormatError, TransferError, UsageError
 __all__ = ["Catalog"]
 
 LOG = logging.getLogger("accordion.endpoint")
+START_S = 30.0  # how long an endpoint that has nothing else to serve waits for its registries
 RESCAN_S = 2.0  # how old the list of packages may be when an unknown name, or the list, is asked for
 _DEPTH = 8  # folders below a DIR in which packages are looked for
 
@@ -53,7 +54,7 @@ class Catalog:
         self._misnamed: dict[str, str] = {}
         self._names: list[str] = []
         self._scan(first=True)
-        if not any(package.snapshot() is not None for package in self._packages.values()):
+        if not self._any_known():
             name, problem = next(iter(self.problems().items()), ("", "there is no package"))
             kind = TransferError if any(package.unreachable for package in self._far) else FormatError
             raise kind(f"nothing can be served: {name}: {problem}")
@@ -92,6 +93,19 @@ class Catalog:
                 self._scan(first=False)
                 self._load_all()
 
+    def _any_known(self) -> bool:
+        """Whether there is something to serve. Registries are waited for where nothing else is there, all at the same time."""
+        for package in self._far:
+            package.known()  # begins to look
+        if any(package.known() is not None for package in self._packages.values()):
+            return True
+        end = time.monotonic() + START_S
+        for package in self._far:
+            package.wait(end - time.monotonic())
+            if package.known() is not None:
+                return True
+        return False
+
     def _find(self, name: str) -> Served | None:
         package = self._packages.get(name)
         if package is None and is_name(name):
@@ -101,7 +115,7 @@ class Catalog:
 
     def _load_all(self) -> None:
         """Reads what is new. It touches every package, so it is done as rarely as the folders are searched."""
-        self._names = sorted(name for name, package in list(self._packages.items()) if package.snapshot() is not None)
+        self._names = sorted(name for name, package in list(self._packages.items()) if package.known() is not None)
 
     def _scan(self, *, first: bool) -> None:
         packages: dict[str, Source] = {package.name: package for package in self._far}

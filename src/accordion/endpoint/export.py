@@ -7,7 +7,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from accordion.artifact.atomic import write_file, write_named_by_content
+from accordion.artifact.atomic import held, write_file, write_named_by_content
 from accordion.artifact.digest import Verifier, file_digest, is_digest
 from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.artifact.names import is_name
@@ -48,7 +48,9 @@ def export(package_dir: Path | str, out_dir: Path | str, *, name: str | None = N
     written = [*_write_blobs(snapshot, root / "blobs"), *_write_streams(snapshot, root / ACCORDION / "stream")]
     written += _write_manifests(snapshot, root)
     written.append(_write(root / "tags" / "list", dump({"name": name, "tags": sorted(snapshot.tags)})))
-    written.append(_write(out / "v2" / "_catalog", dump({"repositories": sorted({name, *_names_before(out / "v2" / "_catalog")})})))
+    with held(out / "v2"):  # another package may be on its way to the same folder
+        names = sorted({name, *_names_before(out / "v2" / "_catalog")})
+        written.append(_write(out / "v2" / "_catalog", dump({"repositories": names})))
     conf = resources.files("accordion.endpoint").joinpath("nginx.conf").read_bytes()
     written.append(_write(out / NGINX, conf))
     return written

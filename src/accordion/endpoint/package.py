@@ -262,6 +262,10 @@ class Package:
         """The snapshot if it is known to be that of the index on disk, without reading anything."""
         return self._snapshot if self._stamp is not None and self._stamp == self._look() else None
 
+    def known(self) -> Snapshot | None:
+        """The snapshot: all of it is on this machine."""
+        return self.snapshot()
+
     def doubt(self) -> None:
         """Something that the snapshot promised is not there: the next look reads everything, unless that was done just now."""
         if time.monotonic() - self._loaded >= DOUBT_S:

@@ -17,19 +17,21 @@ from typing import Any
 
 from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
-from accordion.artifact.layout import signature_tag
+from accordion.artifact.layout import belongs_to_a_version, signature_tag
 from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.endpoint.content import BLOCK_BYTES
 from accordion.endpoint.package import COSIGN_ARTIFACT_TYPE, Document, Version
 from accordion.endpoint.served import Body
-from accordion.errors import AccordionError, FormatError, TransferError, UsageError
+from accordion.errors import AccordionError, ContentError, FormatError, TransferError, UsageError
 from accordion.registry import Reference, RegistryClient, parse_reference
 from accordion.registry.blobs import blobs_of
+from accordion.registry.client import NOT_THERE, PERHAPS_NOT_THERE
 
 __all__ = ["REFRESH_S", "RemoteContent", "RemotePackage", "RemoteSnapshot", "source_reference"]
 
 LOG = logging.getLogger("accordion.endpoint")
 REFRESH_S = 30.0  # how old the knowledge of a registry's tags may be
+WAIT_S = 5.0  # how long one request waits for a registry of which nothing is known yet
 RETRY_S = 5.0  # after a registry could not be read
 MOST_TAGS = 200
 MOST_KEPT = 64  # versions that no tag names any more but whose transfers may go on
@@ -162,11 +164,13 @@ class RemotePackage:
         self._looked: float | None = None
         self._snapshot: RemoteSnapshot | None = None
         self._problem: str | None = None
-        self.unreachable = False  # when last looked at: nothing is known of what it holds
+        self.unreachable = True  # when last looked at, or until then: nothing is known of what it holds
 
     @property
     def problems(self) -> list[str]:
         """What is wrong with it, one line each."""
+        if self._snapshot is None and self._problem is None:
+            return ["its registry has not answered yet"]
         found = [] if self._problem is None else [self._problem]
         return found + (self._snapshot.problems if self._snapshot is not None else [])
 
@@ -179,11 +183,19 @@ class RemotePackage:
         """Nothing: a registry is asked every so often anyhow."""
 
     def snapshot(self) -> RemoteSnapshot | None:
-        """The same; waits for the registry where nothing is known yet."""
+        """The same; where nothing is known yet, waits for the registry, but not for long."""
+        self.wait(WAIT_S)
+        return self._snapshot
+
+    def known(self) -> RemoteSnapshot | None:
+        """The same as `current`: nobody who asks for other packages waits for this registry."""
+        return self.current()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until something is known, for so long at most."""
         looking = self._begin()
         if self._snapshot is None and looking is not None:
-            looking.join()
-        return self._snapshot
+            looking.join(max(seconds, 0.0))
 
     def _begin(self) -> threading.Thread | None:
         """The thread that looks, if it is time to or one is at it. A thread, since this is asked for within a running loop, too."""
@@ -224,7 +236,9 @@ async def _load(target: Reference, before: RemoteSnapshot | None) -> RemoteSnaps
                     signature, _ = await _read(client, signature_tag(document.digest), before)
                     if signature is not None:
                         made.add(signature_tag(document.digest), signature, None)
-            except FormatError as error:
+            except (ContentError, TransferError) as error:
+                if isinstance(error, TransferError) and error.status not in PERHAPS_NOT_THERE:
+                    raise  # the registry's fault, not this version's
                 made.problems.append(f"{tag}: {error}")
     if not made.versions:
         raise FormatError("; ".join(["it holds no model version that can be served", *made.problems])[:1000])
@@ -245,9 +259,10 @@ async def _tags(client: RegistryClient) -> list[str]:
 
 
 async def _read(client: RegistryClient, reference: str, before: RemoteSnapshot | None) -> tuple[Document | None, Version | None]:
-    raw = await client.manifest(reference)
-    if raw is None:
+    found = await client.manifest_as_sent(reference, absent=PERHAPS_NOT_THERE if belongs_to_a_version(reference) else NOT_THERE)
+    if found is None:
         return None, None
+    raw, _ = found
     document = Document.parse(raw, f"the manifest {reference}")
     if not document.is_model:
         return document, None

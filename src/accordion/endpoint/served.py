@@ -78,6 +78,10 @@ class Source(Protocol):
         """It as it is now, if that is known without waiting."""
         ...
 
+    def known(self) -> Served | None:
+        """It as it is now, as far as that can be said without waiting for another host."""
+        ...
+
     def doubt(self) -> None:
         """Something that it promised could not be had."""
         ...

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import TransferError, UsageError
+from accordion.registry.http import read_at_most
 
 if TYPE_CHECKING:
     from accordion.registry.http import Http
@@ -40,7 +41,7 @@ class Credentials:
         if token and text:
             raise UsageError(f"{cls.TOKEN_VARIABLE} and {cls.VARIABLE} are both set: leave one out")
         if token:
-            if not (token.isascii() and token.isprintable()) or " " in token:
+            if not _is_token(token):
                 raise UsageError(f"{cls.TOKEN_VARIABLE} does not hold a token: letters, digits and signs, without spaces")
             return cls(token=token)
         if not text:
@@ -84,10 +85,15 @@ async def bearer_token(http: Http, challenge: str, credentials: Credentials | No
     async with request as answer:
         if answer.status != 200:
             raise TransferError(f"{realm} answered {answer.status} when asked for a token", status=answer.status)
-        raw = await answer.content.read(TOKEN_LIMIT)
+        raw = await read_at_most(answer, TOKEN_LIMIT)
     found = parse_object(raw, f"the token from {realm}", TOKEN_LIMIT)
     token = found.get("token") or found.get("access_token")
-    return f"Bearer {token}" if isinstance(token, str) and token else None
+    return f"Bearer {token}" if isinstance(token, str) and _is_token(token) else None
+
+
+def _is_token(text: str) -> bool:
+    """Whether it can stand in a header."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def _has_host(url: str) -> bool:

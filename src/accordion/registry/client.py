@@ -5,29 +5,35 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from accordion.artifact.archive import decompress
 from accordion.artifact.digest import Verifier, is_digest, sha256_digest
+from accordion.artifact.layout import belongs_to_a_version
 from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import AccordionError, DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from accordion.registry.auth import Credentials, bearer_token
+from accordion.registry.beside import in_daemon
 from accordion.registry.docker_config import config_files, from_docker
-from accordion.registry.http import CACERT_VARIABLE, Http
+from accordion.registry.http import CACERT_VARIABLE, Http, read_at_most, sent_on
 from accordion.registry.reference import Reference
 
-__all__ = ["PERHAPS_NOT_THERE", "RegistryClient"]
+__all__ = ["NOT_THERE", "PERHAPS_NOT_THERE", "RegistryClient"]
 
 SMALL_LIMIT = 2**20  # bytes of a list of tags
+MOST_PAGES = 100  # of such a list
+_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 PLAN_LIMIT = 8 * 2**20  # bytes; a plan lists its layers
 CHUNK = 2**16
 LONGEST_WAIT_S = 10.0  # who says that it will take longer is reported instead
@@ -45,7 +51,9 @@ class RegistryClient:
     """
 
     def __init__(self, target: Reference, credentials: Credentials | None = None) -> None:
-        """`credentials` left out: what the environment says, else what docker's and podman's files know of the host."""
+        """`credentials` left out: what the environment says, else what docker's and podman's files know of the host. These are
+        looked at when the registry wants to know who asks, and not before: a helper that they name may be slow, or gone.
+        """
         self.target, self.credentials = target, credentials
         self._http: Http | None = None
         self._authorization: str | None = None
@@ -53,9 +61,6 @@ class RegistryClient:
     async def __aenter__(self) -> Self:
         if self.credentials is None:
             self.credentials = Credentials.from_environment()
-        if self.credentials is None and any(path.exists() for path in config_files()):
-            # In a thread, since a helper may be asked; a machine without such files does not wait for one.
-            self.credentials = await asyncio.to_thread(from_docker, urlsplit(self.target.base).netloc)
         self._http = Http()
         await self._http.open()
         if self.credentials is not None:
@@ -74,21 +79,34 @@ class RegistryClient:
                     await answer.content.read(SMALL_LIMIT)
 
     async def tags(self) -> list[str]:
-        """The tags of the repository; UsageError if the registry does not know it."""
-        async with self._ask("GET", "tags/list", allow=NOT_THERE) as answer:
+        """The tags of the repository, on however many pages; UsageError if the registry does not know it."""
+        found: dict[str, None] = {}
+        following: str | None = "tags/list"
+        for _ in range(MOST_PAGES):
+            if following is None:
+                break
+            page, following = await self._tags_page(following)
+            found.update(dict.fromkeys(page))
+        return list(found)
+
+    async def _tags_page(self, path: str) -> tuple[list[str], str | None]:
+        """Some of the tags, and where the next ones are, if there are any."""
+        async with self._ask("GET", path, allow=NOT_THERE) as answer:
             if answer.status == 404:
                 raise UsageError(f"{self.target.base} has no package {self.target.name!r}")
             raw = await self._body(answer, SMALL_LIMIT)
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            following = None if link is None else sent_on(str(answer.url), link[1])
         tags = parse_object(raw, f"the tags of {self.target.name}", SMALL_LIMIT).get("tags") or []
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
             raise FormatError(f"the tags of {self.target.name} at {self.target.base} are not texts")
-        return tags
+        return tags, following if following is not None and following.startswith(f"{self.target.base}/") else None
 
     async def resolve(self) -> str:
         """The reference asked for; left out: `latest`, else the only tag. UsageError if there are several, or none."""
         if self.target.reference is not None:
             return self.target.reference
-        tags = [tag for tag in await self.tags() if not (tag.startswith("sha256-") and tag.endswith(".sig"))]
+        tags = [tag for tag in await self.tags() if not belongs_to_a_version(tag)]
         if "latest" in tags or len(tags) == 1:
             return "latest" if "latest" in tags else tags[0]
         where = f"{self.target.base}/{self.target.name}"
@@ -164,11 +182,12 @@ class RegistryClient:
         raise UsageError(f"{self.target.base}: {detail}")
 
     async def stream(self, manifest: str, start: int, end: int) -> AsyncIterator[bytes] | None:
-        """Bytes `start` to `end` (inclusive) of a version's stream, as they arrive; None where there is no stream.
+        """Bytes `start` to `end` (inclusive) of a version's stream, as they arrive; None where there is no stream, and where a
+        server that knows no ranges would send more of it than that.
 
         Every one of them, or TransferError. What they hold is not checked here.
         """
-        pieces = self._range(f"_accordion/stream/{manifest}", start, end, absent=PERHAPS_NOT_THERE)
+        pieces = self._range(f"_accordion/stream/{manifest}", start, end, absent=PERHAPS_NOT_THERE, more=False)
         try:
             first = await anext(pieces)
         except StopAsyncIteration:
@@ -199,8 +218,13 @@ class RegistryClient:
         if not found:
             raise TransferError(f"{self.target.base} has no blob {descriptor.digest}", status=404)
 
-    async def _range(self, path: str, start: int, end: int, *, absent: tuple[int, ...] = NOT_THERE) -> AsyncGenerator[bytes]:
-        """Exactly the bytes `start` to `end`; nothing where the path is not known, which the answers `absent` say."""
+    async def _range(
+        self, path: str, start: int, end: int, *, absent: tuple[int, ...] = NOT_THERE, more: bool = True
+    ) -> AsyncGenerator[bytes]:
+        """Exactly the bytes `start` to `end`; nothing where the path is not known, which the answers `absent` say.
+
+        Nothing either where that takes `more` than these bytes and must not.
+        """
         missing = end - start + 1
         async with self._ask("GET", path, expect=(200, 206), allow=absent, headers={"Range": f"bytes={start}-{end}"}) as answer:
             if answer.status in absent:
@@ -208,6 +232,8 @@ class RegistryClient:
             skip = 0
             if answer.status == 200:  # a server that knows no ranges sends everything
                 skip = start
+                if not more and (start or answer.content_length != missing):
+                    return
             elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-{end}/"):
                 raise TransferError(f"{self.target.base} answered with other bytes than the {start}-{end} asked for")
             try:
@@ -236,7 +262,7 @@ class RegistryClient:
             location = answer.headers.get("Location")
         if not location:
             raise TransferError(f"{self.target.base} opened an upload without saying where (no Location)")
-        url = urljoin(f"{self._root}/blobs/uploads/", location)
+        url = sent_on(f"{self._root}/blobs/uploads/", location)
         url += ("&" if "?" in url else "?") + f"digest={digest}"
         headers = {"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"}
         async with self._ask("PUT", url, expect=(201,), headers=headers, body=lambda: _pieces(path, progress)):
@@ -291,9 +317,7 @@ class RegistryClient:
                     challenge = answer.headers.get("WWW-Authenticate")
                     if answer.status == 401 and not asked_for_token and challenge:
                         asked_for_token = True
-                        self._authorization = await bearer_token(
-                            self._http, challenge, self.credentials, secure=self.target.base.startswith("https:")
-                        )
+                        self._authorization = await self._identify(challenge, sent.get("Authorization"))
                         if self._authorization is not None:
                             continue
                     if (pause := _pause(answer)) is None or waited == MOST_WAITS:
@@ -308,10 +332,21 @@ class RegistryClient:
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, UnicodeError) as error:  # the last: no host's name
             raise TransferError(f"can't reach {self.target.base}: {_reason(error)}") from error
 
+    async def _identify(self, challenge: str, tried: str | None) -> str | None:
+        """The `Authorization` to try next; None if there is none beside the one that was `tried`."""
+        if self.credentials is None and any(path.exists() for path in config_files()):
+            self.credentials = await in_daemon(partial(from_docker, urlsplit(self.target.base).netloc))
+        found = self.credentials
+        # A registry that wants a token is asked for one in the place that it names, not sent a password here.
+        if found is not None and (found.token or not challenge.lower().startswith("bearer ")):
+            header = found.header()
+            if header is not None and header != tried:
+                return header
+        assert self._http is not None
+        return await bearer_token(self._http, challenge, self.credentials, secure=self.target.base.startswith("https:"))
+
     async def _body(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
-        raw = await answer.content.read(limit + 1)
-        while len(raw) <= limit and (more := await answer.content.read(limit + 1 - len(raw))):
-            raw += more
+        raw = await read_at_most(answer, limit)
         if len(raw) > limit:
             raise FormatError(f"{self.target.base} sent more than the {limit} bytes that {answer.url.path} may have")
         return raw
@@ -336,7 +371,7 @@ def _pieces(path: Path, progress: Callable[[int], None]) -> AsyncIterator[bytes]
 
 
 async def _refusal(method: str, answer: aiohttp.ClientResponse, target: Reference) -> str:
-    said = _said(await answer.content.read(4096))
+    said = _said((await read_at_most(answer, 4096))[:4096])
     hint = ""
     if answer.status in (401, 403):
         names = (Credentials.VARIABLE, Credentials.TOKEN_VARIABLE)

@@ -43,10 +43,16 @@ def from_docker(host: str, environment: Mapping[str, str] = os.environ) -> Crede
     """What these files say of `host` (with its port, where it has one); None where they say nothing.
 
     Raises:
-        FormatError: a file makes no sense.
-        StorageError: it can't be read.
-        UsageError: a helper that it names is not there, or fails.
+        UsageError: a file makes no sense, or a helper that it names is not there, or fails.
+        StorageError: a file can't be read.
     """
+    try:
+        return _found(host, environment)
+    except FormatError as error:  # of this person's own, not of what came from elsewhere
+        raise UsageError(str(error)) from error
+
+
+def _found(host: str, environment: Mapping[str, str]) -> Credentials | None:
     for path in config_files(environment):
         data = _read(path)
         if data is None:
@@ -57,7 +63,7 @@ def from_docker(host: str, environment: Mapping[str, str] = os.environ) -> Crede
         if helper is None and entry is not None and entry:
             found = _from_entry(entry, f"{path}, {host}")
         if found is None and helper is None:
-            helper = data.get("credsStore")
+            helper = data.get("credsStore") or None
         if found is None and helper is not None:
             found = _from_helper(helper, host, path)
         if found is not None:

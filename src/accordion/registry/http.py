@@ -15,8 +15,9 @@ import aiohttp
 from yarl import URL
 
 from accordion.errors import StorageError, TransferError, UsageError
+from accordion.registry.beside import Resolver
 
-__all__ = ["CACERT_VARIABLE", "Http", "proxy_for", "trusted"]
+__all__ = ["CACERT_VARIABLE", "Http", "proxy_for", "read_at_most", "sent_on", "trusted"]
 
 # More certificates to trust. OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR, which stand instead of the system's.
 CACERT_VARIABLE = "ACCORDION_CACERT"
@@ -35,7 +36,8 @@ class Http:
         """UsageError or StorageError for certificates that are none."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         path = os.environ.get(CACERT_VARIABLE)
-        connector = aiohttp.TCPConnector(ssl=trusted(Path(path))) if path else None
+        certificates: ssl.SSLContext | bool = trusted(Path(path)) if path else True
+        connector = aiohttp.TCPConnector(ssl=certificates, resolver=Resolver())
         headers = {"Accept-Encoding": "identity"}
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False, headers=headers)
 
@@ -71,17 +73,32 @@ class Http:
                 if location is None:
                     yield answer
                     return
-                before, params = url, None
-            try:
-                url = urljoin(before, location)
-                target = urlsplit(url)
-            except ValueError as error:
-                raise TransferError(f"{first.netloc} sends its clients on to what is no address: {location[:80]!r}") from error
-            if target.scheme not in ("http", "https") or (target.scheme == "http" and urlsplit(before).scheme == "https"):
-                raise TransferError(f"{first.netloc} sends its clients on to {target.scheme}://{target.netloc}, which is not safe")
+                url, params = sent_on(url, location), None
+            target = urlsplit(url)
             if (target.scheme, target.netloc) != (first.scheme, first.netloc):
                 sent.pop("Authorization", None)
         raise TransferError(f"{first.netloc} sends its clients on more than {MOST_REDIRECTS} times")
+
+
+def sent_on(url: str, location: str) -> str:
+    """Where an answer from `url` sends its client on to. TransferError for what is no address, and from TLS into the clear."""
+    host = urlsplit(url).netloc
+    try:
+        found = urljoin(url, location)
+        target = urlsplit(found)
+    except ValueError as error:
+        raise TransferError(f"{host} sends its clients on to what is no address: {location[:80]!r}") from error
+    if target.scheme not in ("http", "https") or (target.scheme == "http" and urlsplit(url).scheme == "https"):
+        raise TransferError(f"{host} sends its clients on to {target.scheme}://{target.netloc}, which is not safe")
+    return found
+
+
+async def read_at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, in however many pieces it comes; of a longer one, `limit` + 1 bytes."""
+    raw = b""
+    while len(raw) <= limit and (more := await answer.content.read(limit + 1 - len(raw))):
+        raw += more
+    return raw
 
 
 def trusted(cacert: Path) -> ssl.SSLContext:

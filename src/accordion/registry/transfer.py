@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.atomic import held
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.layout import Layout, check_tag, signature_tag
 from accordion.artifact.manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from accordion.errors import DigestError, FormatError, StorageError, UsageError
 from accordion.registry.blobs import blobs_of
-from accordion.registry.client import RegistryClient
+from accordion.registry.client import PERHAPS_NOT_THERE, RegistryClient
 from accordion.registry.signatures import read_signatures
 from accordion.trust import Trust
 from accordion.trust.trust import CHECK_S
@@ -127,7 +132,8 @@ async def pull(
         raise UsageError(f"{client.target.base} has no {client.target.name}:{reference}")
     manifest = Manifest.parse(raw)
     sign_tag = signature_tag(manifest.digest)
-    signature = await client.manifest(sign_tag)
+    found = await client.manifest_as_sent(sign_tag, absent=PERHAPS_NOT_THERE)
+    signature = None if found is None else found[0]
     signature_blobs = blobs_of(signature) if signature is not None else []
     for blob in signature_blobs:
         if blob.size > SIGNATURE_LIMIT:
@@ -139,9 +145,8 @@ async def pull(
         signatures, _ = await read_signatures(client, manifest.digest, within_s=CHECK_S)
         await asyncio.to_thread(trust.admit, client.target.name, asked, manifest.digest, manifest.size, signatures)
     layout, count = Layout.create(out), _Count()
-    incoming = layout.path / INCOMING
 
-    async def bring(blob: Descriptor) -> None:
+    async def bring(blob: Descriptor, incoming: Path) -> None:
         if layout.has_blob(blob) and await asyncio.to_thread(file_digest, layout.blob_path(blob.digest)) == blob.digest:
             count.reused += blob.size
             return
@@ -150,12 +155,10 @@ async def pull(
         progress(f"received {blob.digest[:19]}… ({blob.size} bytes)")
 
     try:
-        incoming.mkdir(exist_ok=True)
-        await _all(bring(blob) for blob in _unique([manifest.config, *manifest.layers, *signature_blobs]))
+        with _incoming(layout.path) as incoming:
+            await _all(bring(blob, incoming) for blob in _unique([manifest.config, *manifest.layers, *signature_blobs]))
     except OSError as error:
         raise StorageError(f"can't write into {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
     name = tag or (reference if ":" not in reference else "latest")
     if signature is not None:
         layout.add_manifest(sign_tag, signature)
@@ -163,6 +166,37 @@ async def pull(
     return Transferred(
         client.target.name, name, manifest.digest, count.sent, count.reused, signature is not None, time.monotonic() - began
     )
+
+
+@contextmanager
+def _incoming(package: Path) -> Iterator[Path]:
+    """A folder of this pull's own for what is on its way; what pulls have left that were killed goes."""
+    with held(package):
+        for left in package.glob(f"{INCOMING}*"):
+            _remove_if_left(left)
+        folder = Path(tempfile.mkdtemp(prefix=f"{INCOMING}-", dir=package))
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_if_left(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # somebody is at work there
+        return
+    finally:
+        os.close(handle)
 
 
 async def _receive(client: RegistryClient, blob: Descriptor, partial: Path, final: Path) -> None:

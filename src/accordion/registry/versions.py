@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
-from accordion.artifact.manifest import Manifest
+from accordion.artifact.layout import belongs_to_a_version
+from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, Manifest
+from accordion.artifact.strict_json import parse_object
 from accordion.errors import FormatError
 from accordion.planning.choice import MOST_VERSIONS, relatives
 from accordion.registry.client import RegistryClient
@@ -31,13 +33,14 @@ async def read_relatives(client: RegistryClient, *, prefers: bool) -> list[Candi
 
     With `latest` there and nothing preferred, or with one tag alone, nothing but the list of tags is read.
     """
-    tags = [tag for tag in await client.tags() if not (tag.startswith("sha256-") and tag.endswith(".sig"))]
+    tags = [tag for tag in await client.tags() if not belongs_to_a_version(tag)]
     if len(tags) < 2 or len(tags) > MOST_VERSIONS or ("latest" in tags and not prefers):
         return []
     found = {}
     for tag in tags:
-        if (raw := await client.manifest(tag)) is None:
-            continue
+        raw = await client.manifest(tag)
+        if raw is None or parse_object(raw, f"the manifest {tag}", MANIFEST_LIMIT).get("artifactType") != ARTIFACT_TYPE:
+            continue  # gone meanwhile, or something beside a model: a list of its parts, say
         manifest = Manifest.parse(raw)
         first = manifest.layers[0]
         if first.size > LADDER_LIMIT:
