@@ -51,7 +51,8 @@ def main() -> None:
         shares.append(f"{everything:>12,} {everything / (rung.bytes + fixed):8.2%}")
         print(f"{rung.index:3d} {rung.bytes:11,} {tensors[rung.layers]:11,} {rest:8,} {'   '.join(shares)}")
     last = ladder.configurations[-1]
-    print(f"whole: {(last.bytes + fixed - tensors[last.layers]) / (4 * last.parameters):.2%} of the complete float32 weights")
+    beside = last.bytes + fixed - tensors[last.layers] + gone[last.index]
+    print(f"whole, replaced values too: {beside / (4 * last.parameters):.2%} of the complete float32 weights")
 
 
 def replaced(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[int]:

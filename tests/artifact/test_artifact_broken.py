@@ -102,6 +102,8 @@ PROBLEMS = {
     "ladder not nested": "they must be nested",
     "ladder out of order": "configuration 1 has the index 0",
     "ladder of two metrics": "another metric",
+    "input without a layout": "inputs[0] has no 'layout'",
+    "more than all is right": "a quality of 1.5 is no fraction",
     "ladder of another schema": "schema version 2",
     "ladder without configurations": "no configurations",
     "value outside of its interval": "outside of its interval",

@@ -29,6 +29,7 @@ UNSEEN = {
     *("wrong diffIds", "no diffIds", "config that is none", "negative size", "extended blob"),
     *("index without versions", "index with a tag twice", "index that is none", "tag that is none"),
     *("another layout version", "no layout", "segment in an archive that is none", "document before the end"),
+    *("input without a layout", "more than all is right"),
 }
 # Where the bytes end too early, or never come.
 TRANSFER = {"truncated blob", "missing blob", "no blobs"}

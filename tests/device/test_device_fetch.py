@@ -280,8 +280,14 @@ def test_a_server_that_lies_is_found_out(package: Path, tmp_path: Path) -> None:
             self.send_error(404)
 
         def do_GET(self) -> None:
-            data = manifest.raw if "manifests" in self.path else bytes(stream) if "stream" in self.path else b""
-            self.send_response(200)
+            data = manifest.raw if "manifests" in self.path else b""
+            if "stream" in self.path:
+                start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+                data = bytes(stream[start : end + 1])
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{end}/{len(stream)}")
+            else:
+                self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -18,6 +18,8 @@ from accordion.cli.demo_steps import Endpoint, Steps
 from accordion.device import Request, fetch
 from accordion.endpoint import export
 from accordion.errors import UsageError
+from accordion.planning import PlanTable
+from accordion.planning.choice import choose
 from chain import add_version  # type: ignore[import-not-found]
 
 
@@ -81,6 +83,17 @@ def test_a_quiet_endpoint_saves_work_and_a_lonely_device_bytes(
 ) -> None:
     assert fetch(served, tmp_path / "a", Request(min_quality=0.7)).manifest == forms["blockwise"]
     assert fetch(static, tmp_path / "b", Request(min_quality=0.7)).manifest == forms["right-to-left"]
+
+
+@pytest.mark.parametrize("share", [None, 0.9, 0.5])
+def test_a_lonely_device_takes_what_it_chose(static: str, package: Path, tmp_path: Path, share: float | None) -> None:
+    """The version and the configuration in one: not the best of what the version's own limits would allow besides."""
+    layout = Layout.open(package)
+    tables = [PlanTable(one := layout.manifest(tag), layout.ladder(one)) for tag in ("right-to-left", "blockwise")]
+    most = None if share is None else int(share * tables[0].ladder.configurations[-1].bytes)
+    plan = choose("chain", tables, Request(max_bytes=most), "bytes").to_json()
+    result = fetch(static, tmp_path / "m", Request(max_bytes=most))
+    assert (result.manifest, result.configuration) == (plan["manifest"], plan["configuration"])
 
 
 def test_strangers_under_one_name_are_no_forms_of_each_other(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ right.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -432,6 +433,12 @@ def broken(out: Path, package: Path | None = None) -> dict[str, Path]:
     make.add(
         "ladder of two metrics", whole.with_rung(1, quality={**whole.ladder["configurations"][1]["quality"], "metric": "loss"})
     )
+    bare = [{key: value for key, value in spec.items() if key != "layout"} for spec in whole.ladder["inputs"]]
+    make.add("input without a layout", replace(whole, ladder={**whole.ladder, "inputs": bare}))
+    rows = copy.deepcopy(whole.ladder["configurations"])
+    for k, row in enumerate(rows):
+        row["quality"] |= {"unit": "fraction", "value": 1.5 + k, "interval": [1.4 + k, 1.6 + k]}
+    make.add("more than all is right", replace(whole, ladder={**whole.ladder, "configurations": rows}))
     make.add("ladder of another schema", replace(whole, ladder={**whole.ladder, "schema_version": 2}))
     make.add("ladder without configurations", replace(whole, ladder={**whole.ladder, "configurations": []}))
     make.add(

@@ -112,6 +112,9 @@ def test_narrow_types_come_last_so_that_all_tensors_are_aligned() -> None:
         (np.zeros(1, np.float32), True),
         (np.zeros(2, np.float32), False),
         (np.zeros(1024, bool), True),
+        (np.arange(4, dtype=np.int8), False),
+        (np.zeros(64, np.int8), True),
+        (np.zeros(2, np.uint8), False),
     ],
 )
 def test_what_stays_in_the_graph(array: np.ndarray, inline: bool) -> None:

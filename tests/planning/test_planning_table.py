@@ -13,6 +13,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.errors import FormatError, UnmeetableError
 from accordion.planning import Held, Overhead, PlanTable, Request, RequestError, make_plan
 from accordion.planning.energy import ladder_j, radio, transfer_j
+from accordion.planning.outlook import Outlook
 
 Version = tuple[Manifest, Ladder]
 Maker = Callable[..., Version]
@@ -365,3 +366,25 @@ def _calls(version: Maker, k: int) -> int:
     finally:
         sys.setprofile(None)
     return count
+
+
+def test_bytes_that_stand_there_twice_are_sent_once(version: Maker) -> None:
+    manifest, ladder = version([10, 100, 100, 50], [0.5, 0.6, 0.7], contents=["l", "a", "a", "b"])
+    whole = make_plan("net", manifest, ladder, Request())
+    assert (whole.configuration, whole.bytes_to_send, whole.bytes_total) == (2, 160, 260)
+    assert whole.ranges == ((0, 109), (210, 259))
+    assert len({layer.digest for layer in whole.layers}) == len(whole.layers) == 3
+    assert make_plan("net", manifest, ladder, Request(max_bytes=110)).configuration == 1
+    assert PlanTable(manifest, ladder).best_within((0.0, 0.0, 1.0), None, 110) is None
+
+
+@pytest.mark.parametrize(
+    "link", [{"rtt_s": 0.05}, {"link": Outlook((0.5,), (0.1, 1.0), ((0, 10**6),), rtt_s=0.05)}, {"rtt_s": 0.05, "confidence": 0.9}]
+)
+def test_what_is_there_keeps_every_deadline(version: Maker, link: dict[str, Any]) -> None:
+    manifest, ladder = version([10, 100, 100, 50], [0.5, 0.6, 0.7])
+    held = Held(manifest.digest, 1)
+    plan = make_plan("net", manifest, ladder, Request(deadline_s=0.001, held=held, **link))
+    assert (plan.configuration, plan.bytes_to_send) == (1, 0)
+    with pytest.raises(UnmeetableError):
+        make_plan("net", manifest, ladder, Request(deadline_s=0.001, **link))

@@ -24,7 +24,6 @@ from accordion.registry.beside import Resolver
 from accordion.registry.http import sent_on
 from accordion.registry.versions import read_relatives
 
-
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 

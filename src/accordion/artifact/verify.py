@@ -13,7 +13,7 @@ from accordion.artifact.bounds import Declared
 from accordion.artifact.config import CONFIG_LIMIT, read_diff_ids
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.graph import GRAPH_LIMIT, check_graph
-from accordion.artifact.ladder import Configuration, Ladder
+from accordion.artifact.ladder import LADDER_LIMIT, Configuration, Ladder, ladder_file
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
     DOC_RAW,
@@ -153,7 +153,23 @@ def _version(layout: Layout, manifest: Manifest, sound: dict[str, bool]) -> list
         _config(layout, manifest)
     except ContentError as error:
         problems.append(str(error))
-    return problems + _files(layout, manifest, ladder)
+    return problems + _stated(layout, manifest, ladder) + _files(layout, manifest, ladder)
+
+
+def _stated(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:
+    """What a device can do without, but whoever prepares inputs and compares configurations can't."""
+    first = manifest.layers[0]
+    fields = parse_object(ladder_file(first, layout.read_blob(first, limit=LADDER_LIMIT)), "the ladder", LADDER_LIMIT)
+    problems = []
+    for name in ("inputs", "outputs"):
+        for index, spec in enumerate(fields[name]):
+            lacking = [field for field in ("layout", "range", "labels") if field not in spec]
+            problems += [f"the ladder: {name}[{index}] has no {field!r} (null where there is none)" for field in lacking]
+    for configuration in ladder.configurations:
+        for quality in (configuration.quality, *(one.quality for one in configuration.alternatives)):
+            if quality.unit == "fraction" and not 0 <= quality.value <= 1:
+                problems.append(f"configuration {configuration.index}: a quality of {quality.value:g} is no fraction")
+    return problems
 
 
 def _files(layout: Layout, manifest: Manifest, ladder: Ladder) -> list[str]:

@@ -121,17 +121,25 @@ class _Delivering:
             answer = await self._ask_planner(client, reference, held)
             if answer is not None:
                 return await self._follow(client, *answer)
+        chosen: tuple[str, int, bool] | None = None
         if reference is None and self.job.to is None:
-            reference = await self._choose_form(client, held)
+            chosen = await self._choose_form(client, held)
+            reference = None if chosen is None else chosen[0]
         manifest = await self._manifest(client, reference or await client.resolve())
         self.folder.begin(manifest, reference, await self._admit(manifest, await self._signatures(client, manifest.digest)))
         store = self.folder.growing
         if store.missing(1):
             await self.receiver.layers(client, store, [0], self.folder.take)
+        if chosen is not None:
+            _, k, sure = chosen
+            self.folder.begin(manifest, self.request.reference or self.job.target.reference)
+            return Goal(manifest, k, store.ladder().configurations[k].layers, sure)
         return self._plan_here(manifest, store.ladder(), held, Overhead())
 
-    async def _choose_form(self, client: RegistryClient, held: Held | None) -> str | None:
-        """Where nobody plans: of several forms of one network, the one that suits best; None where there is no choice."""
+    async def _choose_form(self, client: RegistryClient, held: Held | None) -> tuple[str, int, bool] | None:
+        """Where nobody plans: of several forms of one network, the one that suits best, as its manifest's digest, with the
+        configuration, and whether that keeps the limits; None where there is no choice.
+        """
         await self.receiver.shaper.round_trip()
         candidates = await read_relatives(client, prefers=self.request.prefer is not None)
         if not candidates:
@@ -145,11 +153,13 @@ class _Delivering:
         request = self._believing(replace(self.request, held=held, deadline_s=self._remaining()), Overhead())
         tables = [PlanTable(one.manifest, one.ladder) for one in candidates]
         try:
-            return choose(self.job.target.name, tables, request, "bytes", held=known).manifest
+            plan = choose(self.job.target.name, tables, request, "bytes", held=known)
+            return plan.manifest, plan.configuration, True
         except UnmeetableError as error:
             if error.limit != "deadline_s" or error.nearest is None:
                 raise
-            return str(error.nearest["manifest"])
+            self.observer.say(f"{error}; trying all the same")
+            return str(error.nearest["manifest"]), int(error.nearest["configuration"]), False
 
     def _remaining(self) -> float | None:
         """What is left of the deadline; None without one. TimeoutError when it has passed."""
@@ -206,7 +216,9 @@ class _Delivering:
             raise FormatError(f"the plan of {self.job.target} is for {plan.bytes_total} bytes, where no layer ends")
         goal = Goal(manifest, plan.configuration, manifest.offsets.index(plan.bytes_total, 1), sure)
         store = self.folder.growing
-        sent = sum(manifest.layers[index].size - store.partial(index) for index in store.missing(goal.layers))
+        sent = sum(
+            {manifest.layers[i].digest: manifest.layers[i].size - store.partial(i) for i in store.missing(goal.layers)}.values()
+        )
         if sure and self.request.max_bytes is not None and sent > self.request.max_bytes:
             raise FormatError(f"the plan of {self.job.target} is for {sent} bytes; at most {self.request.max_bytes} were asked for")
         return goal

@@ -43,10 +43,11 @@ class Segments:
 def is_inline(array: Array) -> bool:
     """Whether a tensor is so small and so little a weight that it stays in the graph.
 
-    Bytes are codes of weights, however few: in the graph they would travel again with every configuration.
+    Bytes are codes of weights, however few: in the graph they would travel again with every configuration. Many of the same, such
+    as zero points, say nothing of a weight.
     """
-    if array.dtype == np.uint8:
-        return array.size <= 1
+    if array.dtype in (np.uint8, np.int8):
+        return array.size <= 1 or (array.dtype == np.int8 and array.nbytes <= INLINE_BYTES and bool((array == array.flat[0]).all()))
     if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
         return array.nbytes <= INLINE_BYTES
     return array.size <= 1

@@ -8,7 +8,8 @@ Of a link in a request's `link`, an `Outlook`, the expected time is the median, 
 `confidence` (a half where it says none), as many bytes as the outlook promises at that probability.
 
 The ladder is the first layer, so it is counted among the layers. The manifest does not travel when the device holds it. The
-stream's round trip is not counted when no layer is sent. A request without `rtt_s` and `link` has round trips of no time.
+stream's round trip is not counted when no layer is sent; then every deadline is kept, since what runs is there already, whenever
+the plan comes. A request without `rtt_s` and `link` has round trips of no time.
 """
 
 from __future__ import annotations
@@ -67,14 +68,15 @@ class Arrival:
         said = f"the deadline of {deadline:g} s"
         if request.link is None:
             expected = _expected_of_rate(request, ends, fixed_bytes, overhead, default_throughput_bps)
-            return cls(expected, expected, deadline, said, request, overhead, fixed_bytes)
+            # Where nothing has to be sent, what runs is there already.
+            late = [seconds if count else min(seconds, deadline) for count, seconds in zip(ends, expected, strict=True)]
+            return cls(expected, late, deadline, said, request, overhead, fixed_bytes)
         expected = _expected_of_outlook(request.link, ends, fixed_bytes, overhead)
         if request.deadline_s is None:
             return cls(expected, expected, deadline, said, request, overhead, fixed_bytes)
         wanted = request.confidence or EVEN
         allowed = request.link.promised(wanted, deadline - _shift(request.link, overhead, True))
-        idle = request.link.promised(wanted, deadline - _shift(request.link, overhead, False))
-        late = [fixed_bytes + count if count else fixed_bytes - idle + allowed for count in ends]
+        late = [fixed_bytes + count if count else allowed for count in ends]
         said = f"{said} with {wanted:.4g} confidence"
         most = max((level for level, row in zip(request.link.levels, request.link.bytes, strict=True) if row[-1]), default=0.0)
         if wanted > most + 1e-12:
@@ -86,7 +88,7 @@ class Arrival:
         link, deadline = self._request.link, self._request.deadline_s
         if link is None or deadline is None:
             return None
-        return link.probability(self._fixed_bytes + count, deadline - _shift(link, self._overhead, count > 0))
+        return link.probability(self._fixed_bytes + count, deadline - _shift(link, self._overhead, True)) if count else 1.0
 
 
 def _expected_of_rate(

@@ -160,8 +160,11 @@ class PlanTable:
         """The best configuration that a device which holds nothing has by a deadline and within so many bytes, and when it has it.
 
         Both bound the bytes, and bytes only grow with the configuration, so the last that fits is found by halving, and the best up
-        to it is known beforehand. `terms` are `rate_terms`. None where nothing fits.
+        to it is known beforehand. `terms` are `rate_terms`. None where nothing fits, and where some bytes stand in the version
+        twice, which are sent once.
         """
+        if self._repeats:
+            return None
         setup_s, stream_s, byte_s = terms
 
         def expected(count: int) -> float:
@@ -182,7 +185,7 @@ class PlanTable:
 
         None where the request says anything else, or nothing fits: then the long way decides.
         """
-        if _OTHER_THAN_PLAIN(request) != _NOTHING:
+        if _OTHER_THAN_PLAIN(request) != _NOTHING or self._repeats:
             return None
         throughput_bps, rtt_s = request.throughput_bps or default_throughput_bps, request.rtt_s or 0.0
         terms = rate_terms(throughput_bps, rtt_s, self.fixed_bytes(overhead), overhead)
@@ -203,23 +206,24 @@ class PlanTable:
         )
 
     def _missing(self, held: Held | None, version: tuple[Manifest, Ladder] | None) -> tuple[list[bool] | None, int]:
-        """Which layers the device lacks (None: it holds another count of these very layers), and the held configuration or -1."""
-        if held is None:
-            return None, -1
-        same = held.manifest == self.manifest.digest
-        if same and not self._repeats:
-            _check_held(held, len(self))
-            return None, held.configuration
-        manifest, ladder = (self.manifest, self.ladder) if same else version or (None, None)
-        if manifest is None or ladder is None or manifest.digest != held.manifest:
-            raise RequestError("held.manifest", f"the version {held.manifest} is not known here")
-        _check_held(held, len(ladder))
-        have = {layer.digest for layer in manifest.layers[: ladder.configurations[held.configuration].layers]}
+        """Which layers have to be sent (None: all but the first ones, which it holds), and the held configuration or -1."""
+        have: set[str] = set()
+        same = held is not None and held.manifest == self.manifest.digest
+        if not self._repeats and (held is None or same):
+            if held is not None:
+                _check_held(held, len(self))
+            return None, -1 if held is None else held.configuration
+        if held is not None:
+            manifest, ladder = (self.manifest, self.ladder) if same else version or (None, None)
+            if manifest is None or ladder is None or manifest.digest != held.manifest:
+                raise RequestError("held.manifest", f"the version {held.manifest} is not known here")
+            _check_held(held, len(ladder))
+            have = {layer.digest for layer in manifest.layers[: ladder.configurations[held.configuration].layers]}
         missing = []
         for layer in self.manifest.layers:
             missing.append(layer.digest not in have)
             have.add(layer.digest)  # the same bytes at another path are not sent twice
-        return missing, held.configuration if same else -1
+        return missing, held.configuration if held is not None and same else -1
 
     def _missing_ends(self, missing: list[bool] | None, held_index: int) -> list[int]:
         """Bytes to send for each configuration."""
