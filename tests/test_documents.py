@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from accordion.artifact.operators import ALLOWED, TABULAR
+from accordion.artifact.verify import verify_package
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -71,7 +72,8 @@ def test_environment_variables_are_listed() -> None:
 def test_the_tutorials_network_becomes_a_package(tmp_path: Path) -> None:
     """Its Python blocks, word for word, in a folder of their own."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
-    assert (tmp_path / "runs" / "own" / "index.json").is_file()
+    for name in ("own", "words"):
+        assert verify_package(tmp_path / "runs" / name) == []
