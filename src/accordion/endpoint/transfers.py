@@ -97,6 +97,8 @@ class Transfers:
         try:
             async with asyncio.timeout(limits.transfer_s) as whole:
                 await reply(scope, receive, patient)
+            if held is not None:  # the client had gone before there was a byte
+                await send(held)
             return
         except _Slow:
             pass
