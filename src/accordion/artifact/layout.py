@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,15 @@ class Layout:
             and kind in (None, ARTIFACT_TYPE)
             and not _SIGNATURE_TAG.match(descriptor.annotations[REF_NAME])
         }
+
+    def manifests(self, *, without: Collection[str] = ()) -> list[Descriptor]:
+        """Every entry of the index, with a name or without, but those with these names."""
+        return [descriptor for _, descriptor in self._entries() if descriptor.annotations.get(REF_NAME) not in without]
+
+    def remove(self, tags: Collection[str]) -> None:
+        """Takes these names out of the index, in one step; their blobs stay. StorageError: it is as it was."""
+        entries = [(kind, entry) for kind, entry in self._entries() if entry.annotations.get(REF_NAME) not in tags]
+        write_file(self.path / "index.json", _index_bytes(entries))
 
     def resolve(self, reference: str | None = None) -> Descriptor:
         """The manifest's descriptor for a tag or a digest; left out: `latest`, else the only tag.

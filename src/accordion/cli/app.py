@@ -45,6 +45,7 @@ COMMANDS = (
     "push",
     "pull",
     "export",
+    "prune",
     "picture",
     "doctor",
     "demo",

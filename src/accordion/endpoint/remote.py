@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.blobs import blobs_of
 from accordion.artifact.digest import is_digest
 from accordion.artifact.ladder import LADDER_LIMIT, decode_ladder
 from accordion.artifact.layout import belongs_to_a_version, signature_tag
@@ -24,7 +25,6 @@ from accordion.endpoint.package import COSIGN_ARTIFACT_TYPE, Document, Version
 from accordion.endpoint.served import Body
 from accordion.errors import AccordionError, ContentError, FormatError, TransferError, UsageError
 from accordion.registry import Reference, RegistryClient, parse_reference
-from accordion.registry.blobs import blobs_of
 from accordion.registry.client import NOT_THERE, PERHAPS_NOT_THERE
 
 __all__ = ["REFRESH_S", "RemoteContent", "RemotePackage", "RemoteSnapshot", "source_reference"]

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from accordion.artifact.atomic import held
+from accordion.artifact.blobs import blobs_of
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.layout import Layout, check_tag, signature_tag
 from accordion.artifact.manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from accordion.errors import DigestError, FormatError, StorageError, UsageError
-from accordion.registry.blobs import blobs_of
 from accordion.registry.client import PERHAPS_NOT_THERE, RegistryClient
 from accordion.registry.signatures import read_signatures
 from accordion.trust import Trust

@@ -1,0 +1,69 @@
+"""What a package no longer needs: versions that are dropped, and blobs that nothing names any more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from accordion.artifact.atomic import held
+from accordion.artifact.blobs import blobs_of
+from accordion.artifact.layout import Layout, belongs_to_a_version
+from accordion.artifact.manifest import MANIFEST_LIMIT
+from accordion.errors import StorageError, UsageError
+
+__all__ = ["Pruned", "prune"]
+
+_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """`tags` that are gone, signatures' too; `blobs` that were deleted, and their bytes."""
+
+    tags: tuple[str, ...]
+    blobs: int
+    bytes: int
+
+
+def prune(layout: Layout, drop: Collection[str] = (), *, dry: bool = False) -> Pruned:
+    """Drops these versions, with what belongs to them (signatures), and deletes every blob that the index leads to no longer.
+
+    The index changes first, so a prune that is killed leaves nothing but blobs that the next one finds. A version that was being
+    written or pulled meanwhile may lack a blob afterwards, and whoever writes it is told so. With `dry` nothing changes.
+
+    Raises:
+        UsageError: there is no such version, or none would be left.
+        FormatError: something in the index is no manifest, so what it needs can't be told; nothing was deleted.
+        StorageError: the disk failed.
+    """
+    with held(layout.path):
+        tags = layout.tags()
+        if missing := [tag for tag in drop if tag not in tags]:
+            raise UsageError(f"{layout.path} has no version {missing[0]!r:.90} (it has: {', '.join(list(tags)[:10]) or 'none'})")
+        kept = {tag: one for tag, one in tags.items() if tag not in drop}
+        if not kept:
+            raise UsageError(f"{layout.path} would be left without a version: delete the folder instead")
+        signed = {f"sha256-{one.digest.removeprefix('sha256:')}" for one in kept.values()}
+        gone = [
+            tag for tag in layout.references() if tag in drop or (belongs_to_a_version(tag) and tag.partition(".")[0] not in signed)
+        ]
+        wanted: set[str] = set()
+        for descriptor in layout.manifests(without=gone):
+            raw = layout.read_blob(descriptor, limit=MANIFEST_LIMIT)
+            wanted.update((descriptor.digest, *(blob.digest for blob in blobs_of(raw))))
+        try:
+            idle = [
+                path
+                for path in sorted((layout.path / "blobs" / "sha256").iterdir())
+                if _BLOB.fullmatch(path.name) and f"sha256:{path.name}" not in wanted and path.is_file()
+            ]
+            size = sum(path.stat().st_size for path in idle)
+            if not dry:
+                if gone:
+                    layout.remove(gone)
+                for path in idle:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't delete in {layout.path}: {error.strerror or error}") from error
+    return Pruned(tuple(gone), len(idle), size)

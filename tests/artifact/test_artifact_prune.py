@@ -1,0 +1,79 @@
+"""Versions that are over, and blobs that nothing needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from accordion.artifact.layout import Layout, signature_tag
+from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE
+from accordion.artifact.prune import prune
+from accordion.artifact.verify import verify_package
+from accordion.cli import main
+from accordion.errors import FormatError, UsageError
+from chain import K, add_version  # type: ignore[import-not-found]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Two versions that share two segments; a third one whose tag has moved to the second. All were signed."""
+    path = tmp_path / "package"
+    add_version(path, "v1", 0)
+    add_version(path, "v2", 7)
+    made = Layout.open(path)
+    sign(made, "v2")
+    add_version(path, "v2", 3, shared=2)
+    for tag in ("v1", "v2"):
+        sign(made, tag)
+    return made
+
+
+def sign(layout: Layout, tag: str) -> None:
+    digest, size = layout.write_blob(f"signed: {layout.resolve(tag).digest}".encode())
+    blob = {"mediaType": "application/x", "digest": digest, "size": size}
+    raw = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST_MEDIA_TYPE, "config": blob, "layers": [blob]}).encode()
+    layout.add_manifest(signature_tag(layout.resolve(tag).digest), raw)
+
+
+def blobs(layout: Layout) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in (layout.path / "blobs" / "sha256").iterdir()}
+
+
+def test_what_a_moved_tag_left_behind_goes(layout: Layout) -> None:
+    before = blobs(layout)
+    assert prune(layout, dry=True) == prune(layout, dry=True)
+    assert blobs(layout) == before and len(layout.references()) == 5
+    found = prune(layout)
+    assert [tag.endswith(".sig") for tag in found.tags] == [True]
+    after = blobs(layout)
+    assert (found.blobs, found.bytes) == (len(before) - len(after), sum(before.values()) - sum(after.values()))
+    assert found.blobs >= K + 3  # its segments, ladder, config, manifest, signature
+    assert verify_package(layout.path) == []
+    assert set(layout.tags()) == {"v1", "v2"} and len(layout.references()) == 4
+    assert prune(layout).blobs == 0
+
+
+def test_a_version_is_dropped_with_what_only_it_needs(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = {one.digest for one in layout.manifest("v1").layers} & {one.digest for one in layout.manifest("v2").layers}
+    assert main(["prune", str(layout.path), "--drop", "v1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "v1" in said["dropped"] and len(said["dropped"]) == 3 and said["bytes_freed"] > 0
+    assert shared and {digest.removeprefix("sha256:") for digest in shared} <= set(blobs(layout))
+    assert verify_package(layout.path) == []
+    assert list(layout.tags()) == ["v2"]
+    assert main(["prune", str(layout.path), "--drop", "v2"]) == 2
+    assert "delete the folder instead" in capsys.readouterr().err
+    assert main(["prune", str(layout.path), "--drop", "v9"]) == 2
+    assert "has no version 'v9'" in capsys.readouterr().err
+
+
+def test_nothing_is_deleted_where_what_is_needed_can_not_be_told(layout: Layout) -> None:
+    layout.add_manifest("list", b'{"manifests": []}')
+    before = blobs(layout)
+    with pytest.raises(FormatError, match="names no layers"):
+        prune(layout, ["v1"])
+    assert blobs(layout) == before and "v1" in layout.tags()
+    with pytest.raises(UsageError):
+        Layout.open(layout.path / "nowhere")
