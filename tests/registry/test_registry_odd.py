@@ -95,7 +95,7 @@ async def test_lists_of_tags_on_several_pages() -> None:
 
     async def answer(request: web.Request) -> web.Response:
         first = int(request.query.get("last", 0))
-        following = f"/v2/some/name/tags/list?n=100&last={first + 100}"
+        following = f"http://inside.example/v2/some/name/tags/list?n=100&last={first + 100}"  # as behind a proxy
         headers = {"Link": f'<{following}>; rel="next"'} if first + 100 < len(tags) else {}
         return web.json_response({"tags": tags[first : first + 100]}, headers=headers)
 

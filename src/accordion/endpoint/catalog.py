@@ -20,6 +20,7 @@ __all__ = ["Catalog"]
 
 LOG = logging.getLogger("accordion.endpoint")
 START_S = 30.0  # how long an endpoint that has nothing else to serve waits for its registries
+LOOK_S = 0.02  # between two looks whether one of them has answered
 RESCAN_S = 2.0  # how old the list of packages may be when an unknown name, or the list, is asked for
 _DEPTH = 8  # folders below a DIR in which packages are looked for
 
@@ -95,16 +96,14 @@ class Catalog:
 
     def _any_known(self) -> bool:
         """Whether there is something to serve. Registries are waited for where nothing else is there, all at the same time."""
-        for package in self._far:
-            package.known()  # begins to look
-        if any(package.known() is not None for package in self._packages.values()):
-            return True
         end = time.monotonic() + START_S
         for package in self._far:
-            package.wait(end - time.monotonic())
-            if package.known() is not None:
-                return True
-        return False
+            package.known()  # begins to look
+        while not any(package.known() is not None for package in self._packages.values()):
+            if time.monotonic() >= end or not any(package.looking for package in self._far):
+                return any(package.known() is not None for package in self._far)  # one may just have been done
+            time.sleep(LOOK_S)
+        return True
 
     def _find(self, name: str) -> Served | None:
         package = self._packages.get(name)

@@ -184,18 +184,19 @@ class RemotePackage:
 
     def snapshot(self) -> RemoteSnapshot | None:
         """The same; where nothing is known yet, waits for the registry, but not for long."""
-        self.wait(WAIT_S)
+        looking = self._begin()
+        if self._snapshot is None and looking is not None:
+            looking.join(WAIT_S)
         return self._snapshot
 
     def known(self) -> RemoteSnapshot | None:
         """The same as `current`: nobody who asks for other packages waits for this registry."""
         return self.current()
 
-    def wait(self, seconds: float) -> None:
-        """Waits until something is known, for so long at most."""
-        looking = self._begin()
-        if self._snapshot is None and looking is not None:
-            looking.join(max(seconds, 0.0))
+    @property
+    def looking(self) -> bool:
+        """Whether the registry is being asked at this moment."""
+        return self._looking is not None and self._looking.is_alive()
 
     def _begin(self) -> threading.Thread | None:
         """The thread that looks, if it is time to or one is at it. A thread, since this is asked for within a running loop, too."""

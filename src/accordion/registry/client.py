@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
@@ -96,11 +96,19 @@ class RegistryClient:
                 raise UsageError(f"{self.target.base} has no package {self.target.name!r}")
             raw = await self._body(answer, SMALL_LIMIT)
             link = _NEXT.search(answer.headers.get("Link", ""))
-            following = None if link is None else sent_on(str(answer.url), link[1])
+            following = None if link is None else self._here(str(answer.url), link[1])
         tags = parse_object(raw, f"the tags of {self.target.name}", SMALL_LIMIT).get("tags") or []
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
             raise FormatError(f"the tags of {self.target.name} at {self.target.base} are not texts")
-        return tags, following if following is not None and following.startswith(f"{self.target.base}/") else None
+        return tags, following
+
+    def _here(self, url: str, link: str) -> str | None:
+        """A link of an answer as an address at this very registry, which behind a proxy may not know what it is called."""
+        try:
+            parts = urlsplit(urljoin(url, link))
+        except ValueError:
+            return None
+        return f"{self.target.base}{parts.path}?{parts.query}" if parts.path.startswith("/v2/") else None
 
     async def resolve(self) -> str:
         """The reference asked for; left out: `latest`, else the only tag. UsageError if there are several, or none."""
