@@ -110,7 +110,8 @@ def test_going_on_is_shorter_and_slower() -> None:
 def test_a_finished_network_is_asked_about_whole_pictures(context: Context) -> None:
     """Digits of 8 pixels, blown up to 32 so that a recipe can make them smaller."""
     digits = context.dataset
-    grown = replace(digits, train=Split(np.repeat(np.repeat(digits.train.x, 4, 2), 4, 3), digits.train.y))
+    train, test = (Split(np.repeat(np.repeat(one.x, 4, 2), 4, 3), one.y) for one in (digits.train, digits.test))
+    grown = replace(digits, train=train, test=test)
     seen: set[tuple[int, int]] = set()
     module = nn.Linear(10, 10)
 
