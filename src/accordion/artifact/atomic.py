@@ -56,19 +56,22 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """While this process changes what it has just read in `folder`, nobody else does who asks in the same way; he waits.
 
-    StorageError if there is no such folder. Where a file system knows no locks there is none.
+    Whether it is held: always, where the file system knows locks and one may `wait`. StorageError if there is no such folder.
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StorageError(f"can't look into {folder}: {error.strerror or error}") from error
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            got = True
+        except OSError:
+            got = False
+        yield got
     finally:
         os.close(handle)
 

@@ -22,7 +22,6 @@ from accordion.units import format_bytes
 __all__ = ["check_clock", "check_folder", "check_limits", "check_python", "check_requirements", "check_runtime", "check_trust"]
 
 LEAST_PYTHON = (3, 11)
-TRUST = "ACCORDION_TRUST"
 LEAST_SPACE = 200 * 10**6  # bytes: a few versions of a large network for a small device, and what is on its way
 FEW_DESCRIPTORS = 1024
 WRITTEN_S = 1_767_225_600  # 2026-01-01: no clock that is right shows an earlier time
@@ -141,12 +140,12 @@ def check_limits() -> Finding:
 
 def check_trust(name: str | None = None) -> Finding:
     """Whether what this device is told to trust can be read, and covers `name`."""
-    from accordion.trust import Trust
+    from accordion.trust.trust import VARIABLE, Trust
 
     try:
         trust = Trust.configured()
     except AccordionError as error:
-        return wrong("trust", str(error), f"make the file anew with `accordion trust add`, or unset {TRUST} where it is set")
+        return wrong("trust", str(error), f"make the file anew with `accordion trust add`, or unset {VARIABLE} where it is set")
     if trust is None:
         return fine("trust", "there are no rules, so everything runs")
     try:

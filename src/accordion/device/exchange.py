@@ -10,16 +10,16 @@ import fcntl
 import os
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from accordion.artifact.atomic import write_file
 from accordion.artifact.strict_json import Fields, dump, parse_object
+from accordion.device.disk import remove_empty
 from accordion.device.state import STATE_LIMIT, State, check_own_path
 from accordion.errors import FormatError, StorageError
 from accordion.trust.proof import PROOF, PROOF_LIMIT
 
-__all__ = ["INCOMING", "LOCK", "NEXT", "decide", "finish_exchange", "read_bounded", "remove_empty", "settle"]
+__all__ = ["INCOMING", "LOCK", "NEXT", "decide", "finish_exchange", "read_bounded", "settle"]
 
 NEXT, MARKER, INCOMING, LOCK = ".next", "COMMIT", ".incoming", ".lock"
 EXCHANGE_S = 60.0  # how long a reader waits for another process to move a new version's files into their place
@@ -74,14 +74,6 @@ def settle(root: Path) -> None:
             time.sleep(GLANCE_S)
         except OSError as error:
             raise StorageError(f"can't put the new version of {root} in its place: {error.strerror or error}") from error
-
-
-def remove_empty(root: Path, folder: Path) -> None:
-    """Removes folders that hold nothing any more, upwards to `root`."""
-    with suppress(OSError):
-        while folder != root:
-            folder.rmdir()
-            folder = folder.parent
 
 
 def _old_files(marker: Path) -> tuple[str, ...]:

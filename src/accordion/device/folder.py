@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 from accordion.artifact.manifest import Manifest
+from accordion.device.disk import is_full
 from accordion.device.job import Job
 from accordion.device.placing import Batch
-from accordion.device.store import Store, is_full
+from accordion.device.store import Store
 from accordion.errors import ContentError, DigestError, StorageError, UsageError
 from accordion.planning import Held
 from accordion.trust import Proof

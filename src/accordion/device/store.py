@@ -6,8 +6,6 @@ While another version arrives it is a folder of its own, `.next`, beside the run
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,13 +30,14 @@ from accordion.artifact.manifest import (
 )
 from accordion.artifact.paths import check_unique
 from accordion.artifact.weights import SegmentFile, Weights
-from accordion.device.exchange import INCOMING, NEXT, decide, finish_exchange, read_bounded, remove_empty, settle
+from accordion.device.disk import delete, file_stamp, is_full, place_file
+from accordion.device.exchange import INCOMING, NEXT, decide, finish_exchange, read_bounded, settle
 from accordion.device.layers import Incoming, keep_packed, layer_files, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State, packed_path
 from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
 from accordion.trust.proof import PROOF, PROOF_LIMIT, Proof
 
-__all__ = ["INCOMING", "Store", "is_full"]
+__all__ = ["INCOMING", "Store"]
 
 
 class Store:
@@ -106,7 +105,7 @@ class Store:
         left += [self.root / path for path in (before.files if before is not None else ()) if path not in places]
         with suppress(OSError):  # it is in nobody's way
             for place in left:
-                _delete(self.root, place)
+                delete(self.root, place)
             (self.root / PROOF).unlink(missing_ok=True)  # it vouches for the other version
             shutil.rmtree(self.root / NEXT, ignore_errors=True)
 
@@ -116,7 +115,7 @@ class Store:
         if entry is None or entry.layer != self.manifest.layers[0].digest:
             raise FormatError(f"{self.root} has no ladder yet: fetch it again")
         self.prove(1)
-        signature = _signature(self.root / LADDER_PATH)
+        signature = file_stamp(self.root / LADDER_PATH)
         if self._ladder is None or signature is None or self._ladder[0] != signature:
             self.check_file(LADDER_PATH)
             ladder = Ladder.parse(read_bounded(self.root / LADDER_PATH, LADDER_LIMIT))
@@ -322,7 +321,7 @@ class Store:
         others = [other for other in self._places(layer) if other != path]
         try:
             for other in others:
-                _place(self.root / path, self.root / other)
+                place_file(self.root / path, self.root / other)
         except OSError as error:
             raise StorageError(f"can't write into {self.root}: {error.strerror or error}") from error
         return dict.fromkeys(others, entry)
@@ -349,7 +348,7 @@ class Store:
         going = [path for path, entry in self.state.files.items() if entry.layer == digest]
         self.state = replace(self.state, files={p: e for p, e in self.state.files.items() if p not in going})
         for path in going:
-            _delete(self.root, self.root / path)
+            delete(self.root, self.root / path)
         (self.root / INCOMING / layer.digest.removeprefix("sha256:")).unlink(missing_ok=True)
 
     def complete(self, ladder: Ladder) -> int | None:
@@ -386,7 +385,7 @@ class Store:
         freed = 0
         try:
             for place in (self.root / INCOMING).glob("*"):
-                freed += _delete(self.root, place)
+                freed += delete(self.root, place)
             shutil.rmtree(self.root / NEXT, ignore_errors=True)
             while True:
                 try:
@@ -395,9 +394,9 @@ class Store:
                 except StorageError as error:
                     if not waiting or not is_full(error):
                         raise
-                    freed += _delete(self.root, waiting.pop(0))
+                    freed += delete(self.root, waiting.pop(0))
             for place in waiting:
-                freed += _delete(self.root, place)
+                freed += delete(self.root, place)
         except OSError as error:
             raise StorageError(f"can't delete in {self.root}: {error.strerror or error}") from error
         return freed
@@ -417,7 +416,7 @@ class Store:
                 for target in made._places(wanted[entry.layer]) or [path]:
                     if target not in files:
                         self.check_file(path)
-                        _place(self.root / path, made.root / target)
+                        place_file(self.root / path, made.root / target)
                         files[target] = entry
         except OSError as error:
             raise StorageError(f"can't write {made.root}: {error.strerror or error}") from error
@@ -454,7 +453,7 @@ class Store:
                 found[path] = FileEntry(layer.size, layer.digest, layer.digest)
             elif layer.digest in here:
                 try:
-                    _place(self.root / here[layer.digest], place)
+                    place_file(self.root / here[layer.digest], place)
                 except OSError as error:
                     raise StorageError(f"can't write {place}: {error.strerror or error}") from error
                 found[path] = self.state.files[here[layer.digest]]
@@ -465,37 +464,3 @@ class Store:
 def _is_packed(layer: Descriptor) -> bool:
     """Whether a layer's files are something else than its bytes."""
     return layer.media_type not in (*RAW, LADDER_JSON)
-
-
-def _signature(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file does; None if it can't be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def is_full(error: StorageError) -> bool:
-    """Whether it was for lack of room."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _delete(root: Path, place: Path) -> int:
-    """Deletes a file, and folders that are empty then; returns the bytes given back."""
-    if not place.is_file():
-        return 0
-    size = place.stat().st_size
-    place.unlink()
-    remove_empty(root, place.parent)
-    return size
-
-
-def _place(source: Path, target: Path) -> None:
-    """Makes `target` the same file as `source`, or where a disk knows no links a copy of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,32 +169,16 @@ async def pull(
 @contextmanager
 def _incoming(package: Path) -> Iterator[Path]:
     """A folder of this pull's own for what is on its way; what pulls have left that were killed goes."""
-    with held(package):
-        for left in package.glob(f"{INCOMING}*"):
-            _remove_if_left(left)
-        folder = Path(tempfile.mkdtemp(prefix=f"{INCOMING}-", dir=package))
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
+    with ExitStack() as stack:
+        with held(package):
+            for left in package.glob(f"{INCOMING}*"):
+                with suppress(StorageError), held(left, wait=False) as free:
+                    if free:  # nobody is at work there
+                        shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{INCOMING}-", dir=package))
+            stack.enter_context(held(folder))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def _remove_if_left(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # somebody is at work there
-        return
-    finally:
-        os.close(handle)
 
 
 async def _receive(client: RegistryClient, blob: Descriptor, partial: Path, final: Path) -> None:
