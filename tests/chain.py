@@ -65,8 +65,10 @@ def add_version(
     padding: int = 0,
     macs_times: int = 1,
     compress: bool = False,
+    takes: tuple[float, float] | None = None,
 ) -> None:
-    """A version whose first `shared` segments are those of seed 0; as one form of a family it may have more bytes or more work."""
+    """A version whose first `shared` segments are those of seed 0; as one form of a family it may have more bytes or more work.
+    `takes` is what the ladder says of the input's values."""
     made = [*weights(0)[:shared], *weights(seed)[shared:]]
     more = {"padding": np.zeros(padding, np.float32)} if padding else {}
     segments = [encode_segment({"w": w, **more}) for w in made]
@@ -78,7 +80,7 @@ def add_version(
             "schema_version": 1,
             "task": "test",
             "order": "right-to-left",
-            "inputs": [{"name": "x", **spec}],
+            "inputs": [{"name": "x", **spec, "range": takes and list(takes)}],
             "outputs": [{"name": "y", **spec}],
             "configurations": [rung(k, macs_times) for k in range(K)],
             **({} if family is None else {"family": family}),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.cli.extras import extra
 from accordion.damage import DAMAGE
+from accordion.device.inputs import check_range
 from accordion.errors import FormatError, UsageError
 
 __all__ = ["read_inputs"]
@@ -107,11 +108,7 @@ def _fitted(array: Array, spec: TensorSpec, where: str) -> Array:
         raise UsageError(f"{where} is empty")
     if kind.kind == "f" and not np.isfinite(made).all():
         raise UsageError(f"{where} holds values that are not numbers")
-    if spec.range is not None and not (spec.range[0] - 1e-6 <= made.min() and made.max() <= spec.range[1] + 1e-6):
-        low, high = spec.range
-        raise UsageError(
-            f"{where} holds values from {made.min():g} to {made.max():g}; the input {spec.name!r} takes {low:g} to {high:g}"
-        )
+    check_range(made, spec, where)
     return made
 
 

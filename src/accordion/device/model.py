@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from accordion.artifact.alternative import FLOAT_KERNELS
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Manifest
+from accordion.device.inputs import check_range
 from accordion.device.lock import locked
 from accordion.device.rebuilding import Rebuilder
 from accordion.device.sessions import make_session
@@ -244,14 +245,18 @@ class Model:
 
         Raises:
             ContentError: a file is not what was fetched; it does not run.
-            UsageError: the inputs don't fit; the configuration has no such kernels.
+            UsageError: the inputs don't fit, or hold values beyond the ladder's range; the configuration has no such kernels.
         """
         k, session = self._prepared(configuration, max_macs, max_energy_j, kernels)
         specs = self.ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
+        given = {name: np.asarray(value) for name, value in feed.items()}
+        for spec in specs:
+            if spec.name in given:
+                check_range(given[spec.name], spec, f"what was given for {spec.name!r}")
         names = [output.name for output in session.get_outputs()]
         try:
-            found = session.run(names, {name: np.asarray(value) for name, value in feed.items()})
+            found = session.run(names, given)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise UsageError(f"configuration {k} can't take these inputs: {_first_line(error)}") from error
         return dict(zip(names, found, strict=True))
