@@ -43,7 +43,7 @@ def test_a_plain_path_is_taken(path: str) -> None:
     [
         "", ".", "..", "../a", "a/..", "a/../b", "/a", "a/", "a//b", "./a", ".a", "a/.b", "a.", "a./b", "a\\b", "C:a", "a b",
         "a\n", "a\0", "ä", "a*", "~a", "-a", "$a", "con", "CON.txt", "a/nul", "com1", "lpt9.x", "manifest.json", "STATE.json",
-        "state.json/a", "x" * 201, None, 3, ["a"], b"a", "a\u2028", "\ud800",
+        "state.json/a", "COMMIT", "commit/a", "run.json", "oci-layout", "x" * 201, None, 3, ["a"], b"a", "a\u2028", "\ud800",
     ],
 )  # fmt: skip
 def test_any_other_path_is_refused(path: Any) -> None:

@@ -35,6 +35,7 @@ def test_what_people_write_is_read(convert, text, value):
         (options.bits_per_second, "0Mbps"),
         (options.index, "-1"),
         (options.index, "1.5"),
+        (options.index, "9007199254740993"),
         (options.count, "0"),
         (options.count, "inf"),
         (options.count, "1e999"),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -71,3 +74,26 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["token", "two", "--file", str(path)]) == 4
     assert main(["token", "two", "--file", str(tmp_path / "none" / "t")]) == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_who_adds_and_who_revokes_at_the_same_time_do_not_undo_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    for index in range(4):
+        assert main(["token", f"old{index}", "--file", str(path)]) == 0
+    command = [sys.executable, "-m", "accordion", "token"]
+    each = [[*command, f"new{index}", "--file", str(path)] for index in range(4)]
+    each += [[*command, f"old{index}", "--file", str(path), "--remove"] for index in range(4)]
+    under_way = [subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for one in each]
+    for process in under_way:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    names = {grant.name for grant in Tokens.parse(path.read_bytes(), "t").grants}
+    assert names == {f"new{index}" for index in range(4)}
+
+
+@pytest.mark.parametrize("days", ["9999999", "99999999999999999999"])
+def test_days_beyond_the_calendar_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], days: str) -> None:
+    with contextlib.suppress(SystemExit):
+        assert main(["token", "one", "--file", str(tmp_path / "t"), "--days", days]) == 2
+    assert "days" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()

@@ -20,7 +20,8 @@ from accordion.artifact.layout import Layout
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
 from accordion.endpoint import export
 from accordion.errors import DigestError, TransferError, UnmeetableError, UsageError
-from chain import WIDTH, K, expected  # type: ignore[import-not-found]
+from chain import WIDTH, K, add_version, expected  # type: ignore[import-not-found]
+from serving import serving
 
 X = np.random.default_rng(7).standard_normal((3, WIDTH)).astype(np.float32)
 SLOW = Link(rate_bps=2e6, rtt_s=0.01)  # all of the package in about a second
@@ -139,6 +140,51 @@ async def test_leaving_early_keeps_what_arrived(endpoint: str, tmp_path: Path) -
             break
     with Model.open(tmp_path / "m") as model:
         assert model.configuration == 0
+    with pytest.raises(UsageError, match="left before it had ended"):
+        _ = delivery.result
+
+
+def test_a_folder_that_was_prepared_is_still_there_after_a_fetch_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir(mode=0o750)
+    before = (tmp_path / "m").stat()
+    for place in ("m", "new"):
+        with pytest.raises(TransferError):
+            fetch("http://127.0.0.1:1/chain", tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert (tmp_path / "m").stat().st_ino == before.st_ino
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_model_is_found_from_another_working_directory(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fetch(endpoint, "m", Request(max_bytes=100_000))
+    with Model.open("m") as model:
+        monkeypatch.chdir("/")
+        model.run(X)
+        assert model.refresh() == model.configuration
+
+
+def test_no_configuration_lies_below_the_first(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m", Request(max_bytes=100_000))
+    with Model.open(tmp_path / "m") as model:
+        for act in (lambda: model.run(X, -1), lambda: model.session(-1), lambda: shed(tmp_path / "m", -1)):
+            with pytest.raises(UsageError, match="there is no configuration -1"):
+                act()
+        model.run(X)
+    assert verify_model(tmp_path / "m") == []
+
+
+def test_a_deadline_is_tried_where_the_endpoint_has_forgotten_what_is_held(tmp_path: Path) -> None:
+    add_version(tmp_path / "chain", "latest", 0)
+    add_version(tmp_path / "next" / "chain", "latest", 5)
+    with serving(tmp_path / "chain") as url:
+        before = fetch(f"{url}/chain", tmp_path / "m", Request(max_bytes=100_000))
+        (tmp_path / "chain").rename(tmp_path / "before")
+        (tmp_path / "next" / "chain").rename(tmp_path / "chain")
+        # By what it believes nothing arrives in time; the link is better than that.
+        result = upgrade(tmp_path / "m", Request(reference="latest", deadline_s=60.0, throughput_bps=1.0))
+    assert result.manifest != before.manifest
+    assert result.deadline_met
 
 
 def test_an_unmeetable_request_sends_nothing(endpoint: str, tmp_path: Path) -> None:

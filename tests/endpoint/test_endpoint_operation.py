@@ -257,9 +257,33 @@ def test_a_new_start_takes_the_new_certificate(pair: Pair, tmp_path: Path) -> No
         wait_for(lambda: trusted_by(newer, running.url))
 
 
-def started(url: str) -> float:
+@pytest.mark.parametrize("damaged", ["tokens", "certificate"])
+def test_a_new_start_with_damaged_files_changes_nothing(pair: Pair, tmp_path: Path, damaged: str) -> None:
+    tokens, certificate = tmp_path / "tokens.json", tmp_path / "certificate.pem"
+    tokens.write_text('{"anonymous": {"packages": ["*"], "rights": ["pull", "plan", "metrics"]}, "tokens": []}')
+    certificate.write_bytes(pair.certificate.read_bytes())
+    context = ssl.create_default_context(cafile=pair.authority)
+    options = ("--tokens", tokens, "--tls-cert", certificate, "--tls-key", pair.key)
+    with serving(tmp_path / "log", GOLDEN / "trees", *options) as running:
+
+        def begun() -> float:
+            return started(running.url, context)
+
+        before = begun()
+        file = tokens if damaged == "tokens" else certificate
+        sound = file.read_bytes()
+        file.write_text("{")
+        running.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "SIGHUP: the workers go on as they were" in (tmp_path / "log").read_text())
+        assert (begun(), running.process.poll()) == (before, None)
+        file.write_bytes(sound)
+        running.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: begun() > before)
+
+
+def started(url: str, verify: ssl.SSLContext | bool = True) -> float:
     """When the process that answers began to serve."""
-    text = httpx.get(f"{url}/metrics", timeout=WAIT_S).text
+    text = httpx.get(f"{url}/metrics", verify=verify, timeout=WAIT_S).text
     match = re.search(r"^accordion_start_time_seconds (\S+)$", text, re.MULTILINE)
     assert match is not None
     return float(match[1])

@@ -121,6 +121,8 @@ async def test_if_range(client: httpx.AsyncClient, package: Any, which: int) -> 
         assert reply.status_code == status, condition
     for condition, status in [(etag, 304), (f'"x", W/{etag}', 304), ("*", 304), ('"x"', 200)]:
         assert (await client.get(path, headers={"If-None-Match": condition})).status_code == status, condition
+    lines = [("If-None-Match", etag), ("If-None-Match", '"x"')]
+    assert (await client.get(path, headers=lines)).status_code == 304
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -45,6 +45,8 @@ def test_a_token_is_found_by_its_hash_until_it_expires() -> None:
     [
         ("team/*", "team/net", True), ("team/*", "team/a/b", True), ("team/*", "team", False), ("team/*", "xteam/net", False),
         ("*", "anything/at/all", True), ("net", "net", True), ("net", "net2", False), ("n.t", "net", False), ("*/net", "team/net", True),
+        ("a*a", "a", False), ("a*a", "aa", True), ("a*b*c", "a-b-b-c", True), ("a*b*c", "a-c-b", False), ("*a*b*", "xbxa", False),
+        ("*a*a*", "a", False), ("**", "", True), ("*-*-int4", "-" * 60_000, False), ("*/*-compact", "/" * 60_000, False),
     ],
 )  # fmt: skip
 def test_patterns(pattern: str, name: str, matches: bool) -> None:

@@ -102,6 +102,26 @@ async def test_bytes_that_are_gone_are_said_to_be(
     assert 'route="stream",status="503"} 1.0' in metrics, metrics
 
 
+@pytest.mark.parametrize("damage", ["gone", "short"])
+async def test_a_blob_that_was_promised_and_is_not_there_is_said_to_be(
+    tmp_path: Path, build: Callable[..., Any], connect: Connect, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr("accordion.endpoint.package.DOUBT_S", 0.0)
+    built = build(tmp_path / "net", {"latest": [bytes(300_000), bytes(100)], "other": [bytes(10)]})
+    lost = built.manifests["latest"].layers[1]
+    file = tmp_path / "net" / "blobs" / "sha256" / lost.digest.removeprefix("sha256:")
+    async with connect(tmp_path / "net") as client:
+        assert (await client.get(f"/v2/net/blobs/{lost.digest}")).status_code == 200
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:-1])
+        late = await client.get(f"/v2/net/blobs/{lost.digest}")
+        assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+        assert (await client.get("/v2/net/manifests/other")).status_code == 200  # this looks at the package again
+        assert lost.digest in str((await client.get("/healthz")).json())
+
+
 @pytest.mark.parametrize(("limits", "status"), [({"transfers": 1}, 503), ({"client_transfers": 1}, 429)])
 async def test_no_more_transfers_than_allowed(large: str, tmp_path: Path, limits: dict[str, int], status: int) -> None:
     app = create_app([tmp_path / "net"], limits=Limits(**limits))  # type: ignore[arg-type]

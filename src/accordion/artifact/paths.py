@@ -12,8 +12,9 @@ MOST = 200  # characters; leaves room for the folder in the 260 that some system
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@=-]*")
 # Names that Windows keeps for devices, whatever their ending.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-# What a model folder keeps for itself beside the package's files.
-RESERVED = frozenset({"manifest.json", "state.json"})
+RESERVED = frozenset({"manifest.json", "state.json", "commit", "oci-layout", "run.json"})
+"""What a model folder keeps for itself beside the package's files, lower case: two files of its own, the marker of a version that
+takes another's place, and what tells a package and a training's run from a model."""
 
 
 def check_path(text: object, what: str = "a file of the package") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from accordion import units
+from accordion.artifact.strict_json import EXACT
 from accordion.errors import UsageError
 
 __all__ = ["bits_per_second", "count", "data", "fraction", "index", "number", "or_none", "port", "reference", "seconds"]
@@ -42,8 +43,8 @@ def _whole(least: int, what: str) -> Callable[[str], int]:
             whole = int(value)
         except (ValueError, OverflowError):
             raise UsageError(f"{text!r} is no {what}: write a whole number") from None
-        if whole != value or whole < least:
-            raise UsageError(f"{text!r} is no {what}: write a whole number from {least} up")
+        if whole != value or not least <= whole <= EXACT:
+            raise UsageError(f"{text!r} is no {what}: write a whole number from {least} to {EXACT}")
         return whole
 
     return parse

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.atomic import held
 from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.extras import extra
@@ -40,8 +41,15 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Makes or removes a token. With --json: {name, token, packages, rights, expires}."""
     with extra("endpoint"):
-        from accordion.endpoint.tokens import Tokens, make_token
+        import accordion.endpoint.tokens  # noqa: F401
     path: Path = arguments.file
+    with held(path.parent):  # who adds and who revokes at the same time must not undo each other
+        return _change(path, arguments, context)
+
+
+def _change(path: Path, arguments: argparse.Namespace, context: Context) -> int:
+    from accordion.endpoint.tokens import Tokens, make_token
+
     before = _read(path)
     known = [grant.name for grant in Tokens.parse(json.dumps(before).encode(), str(path)).grants]
     if arguments.remove:
@@ -52,7 +60,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         return 0
     if arguments.name in known:
         raise UsageError(f"{path} has a token {arguments.name!r} already: remove it first, or choose another name")
-    expires = None if arguments.days is None else datetime.now(UTC).replace(microsecond=0) + timedelta(days=arguments.days)
+    try:
+        expires = None if arguments.days is None else datetime.now(UTC).replace(microsecond=0) + timedelta(days=arguments.days)
+    except OverflowError as error:
+        raise UsageError(f"{arguments.days} days go beyond the calendar's end: leave --days out for a token without one") from error
     rights = [right.strip() for right in arguments.rights.split(",") if right.strip()]
     token, grant = make_token(arguments.name, arguments.packages or ["*"], rights, expires)
     row = grant.to_json()

@@ -178,13 +178,14 @@ class _Delivering:
         began = time.monotonic()
         await self.receiver.shaper.round_trip()
         try:
-            data = await client.plan(request.to_json())
-            self.pace.round_trip(time.monotonic() - began)
-            await asyncio.wait([second], timeout=PING_S)
-        except UsageError as error:
-            if held is None or "held" not in str(error):
-                raise
-            data = await client.plan(replace(request, held=None).to_json())  # it does not know that version
+            try:
+                data = await client.plan(request.to_json())
+                self.pace.round_trip(time.monotonic() - began)
+                await asyncio.wait([second], timeout=PING_S)
+            except UsageError as error:
+                if held is None or "held" not in str(error):
+                    raise
+                data = await client.plan(replace(request, held=None).to_json())  # it does not know that version
         except UnmeetableError as error:
             # A deadline is the device's to keep: it tries, and what arrives is kept. Other limits are facts.
             if error.limit != "deadline_s" or error.nearest is None:

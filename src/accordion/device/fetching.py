@@ -127,9 +127,11 @@ class Fetch:
 
     @property
     def result(self) -> Delivery:
-        """What the delivery brought. Raises what made it fail."""
+        """What the delivery brought. Raises what made it fail; UsageError if it has not ended, or was left before it had."""
         if self._task is None or not self._task.done():
             raise UsageError("the delivery has not ended yet")
+        if self._task.cancelled():
+            raise UsageError("the delivery was left before it had ended: what came is kept for the next one")
         return self._task.result()
 
     async def __aenter__(self) -> Self:

@@ -24,7 +24,8 @@ def locked(path: Path) -> Iterator[None]:
     """Keeps other changes out of a model folder, which is made if need be. The lock goes with the process, however it ends."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file: name a folder for the model")
-    fresh = not path.exists() or not any(path.iterdir())
+    new = not path.exists()
+    fresh = new or not any(path.iterdir())
     foreign = (path / "run.json").exists()  # a training's folder has a lock of the same name
     if foreign or (not fresh and not any((path / name).exists() for name in ("state.json", "manifest.json", LOCK))):
         raise UsageError(f"{path} holds something else: name a new or an empty folder for the model")
@@ -36,7 +37,10 @@ def locked(path: Path) -> Iterator[None]:
             yield
         finally:
             if fresh and [left.name for left in path.iterdir()] == [LOCK]:  # nothing came of it
-                shutil.rmtree(path, ignore_errors=True)
+                if new:
+                    shutil.rmtree(path, ignore_errors=True)
+                else:  # an empty folder that somebody has prepared, with an owner and a mode of its own
+                    (path / LOCK).unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> IO[str]:

@@ -68,7 +68,8 @@ class Model:
             ContentError: what is there is broken, or not signed as this device wants it (SignatureError).
         """
         trust = trust or Trust.configured()
-        store, ladder, warnings = _opened(Path(path), trust)
+        # Where it is now, whatever becomes the working directory: a daemon changes that.
+        store, ladder, warnings = _opened(Path(path).absolute(), trust)
         return cls(store, ladder, threads, trust, warnings, sessions)
 
     def __enter__(self) -> Self:
@@ -159,7 +160,7 @@ class Model:
             UnmeetableError: it is not complete here, or none keeps the limit.
         """
         complete = self.configuration
-        if configuration is not None and configuration >= len(self.ladder):
+        if configuration is not None and not 0 <= configuration < len(self.ladder):
             raise UsageError(f"there is no configuration {configuration}: this model has 0 to {len(self.ladder) - 1}")
         if complete is None:
             raise UnmeetableError(f"{self.path} has no complete configuration yet: fetch it", limit="configuration")
@@ -329,7 +330,7 @@ class Model:
 
     def _made(self, k: int, kernels: str) -> onnxruntime.InferenceSession:
         """A new session. No other thread makes one meanwhile."""
-        if k >= len(self.ladder):
+        if not 0 <= k < len(self.ladder):
             raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
         rung = self.ladder.configurations[k]
         alternatives = {one.kernels: one for one in rung.alternatives}
@@ -410,7 +411,7 @@ def shed(path: Path | str, to: int) -> tuple[int, int]:
     with locked(root):
         store = Store.open(root)
         ladder = store.ladder()
-        if to >= len(ladder):
+        if not 0 <= to < len(ladder):
             raise UsageError(f"there is no configuration {to}: this model has 0 to {len(ladder) - 1}")
         complete = store.complete(ladder)
         if complete is None or to > complete:

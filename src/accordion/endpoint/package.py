@@ -21,7 +21,7 @@ from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.content import Content
 from accordion.endpoint.plan_writer import PlanWriter
 from accordion.endpoint.served import Body
-from accordion.errors import AccordionError, FormatError
+from accordion.errors import AccordionError, FormatError, StorageError
 from accordion.planning import PlanTable
 
 __all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version", "plain_size"]
@@ -133,17 +133,19 @@ class Snapshot:
     def blob(self, digest: str) -> Body | None:
         """The blob with this digest, if there is one: the very same value for as long as the file is the same.
 
-        A file of another size than its manifest promised is not that blob, and is never sent under its name.
+        A file of another size than its manifest promised is not that blob, and is never sent under its name. StorageError where a
+        blob that a version promised is gone, or is such a file.
         """
         if (known := self._contents.get(digest)) is not None and _file_stamp(known[0]) == known[1]:
             return known[2]
         path = self.layout.blob_path(digest)
         if (stamp := _file_stamp(path)) is None:
             self._contents.pop(digest, None)
+            if digest in self._promised:
+                raise StorageError(f"the blob {digest} of a version that is served is gone")
             return None
         if stamp[2] != self._promised.get(digest, stamp[2]):
-            LOG.error("the blob %s has %d bytes, promised are %d: it is not sent", digest, stamp[2], self._promised[digest])
-            return None
+            raise StorageError(f"the blob {digest} has {stamp[2]} bytes, promised are {self._promised[digest]}: it is not sent")
         if len(self._contents) >= _MOST_CONTENTS:
             self._contents.clear()
         made = Content.of([(path, stamp[2])], digest)

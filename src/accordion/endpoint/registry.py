@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,8 +25,11 @@ from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matc
 from accordion.endpoint.routing import Target, parse_target
 from accordion.endpoint.served import Served
 from accordion.endpoint.transfers import Transfers
+from accordion.errors import StorageError
 
 __all__ = ["Registry"]
+
+LOG = logging.getLogger("accordion.endpoint")
 
 _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _OCTETS = "application/octet-stream"
@@ -108,7 +112,12 @@ class Registry:
             return await self._stream(target, snapshot, scope)
         if target.kind == "referrers":
             return await self._referrers(target.reference, snapshot, HttpRequest(scope))
-        content = snapshot.blob(target.reference)
+        try:
+            content = snapshot.blob(target.reference)
+        except StorageError as error:
+            LOG.warning("%s: %s", target.name, error)
+            self.catalog.doubt(target.name)
+            return self.transfers.unavailable()
         if content is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
         headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
@@ -136,7 +145,7 @@ class Registry:
             if prefers(request.headers.get("accept-encoding"), "zstd"):  # half of a manifest is said again in each layer
                 headers |= {"ETag": f'"{document.digest}+zstd"', "Content-Encoding": "zstd"}
                 body = document.packed
-        if matches(request.headers.get("if-none-match"), headers["ETag"]):
+        if matches(", ".join(request.headers.getlist("if-none-match")), headers["ETag"]):
             return Response(None, 304, headers)
         return Response(body, 200, headers, document.media_type)
 

@@ -85,7 +85,10 @@ class ContentReply:
         self._all = _pairs({**self.headers, "Content-Type": media_type, "Content-Length": str(content.size)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _CONDITIONS}
+        asked: dict[bytes, str] = {}
+        for name, value in scope["headers"]:
+            if name in _CONDITIONS:  # a list may stand in several lines (RFC 9110, section 5.3)
+                asked[name] = f"{asked[name]}, {value.decode('latin-1')}" if name in asked else value.decode("latin-1")
         size = self.content.size
         if asked and matches(asked.get(b"if-none-match"), self.content.etag):
             await _start(send, 304, self.headers)

@@ -52,7 +52,7 @@ class Served(Protocol):
         ...
 
     def blob(self, digest: str) -> Body | None:
-        """The blob with this digest."""
+        """The blob with this digest. StorageError if it was promised and is not there."""
         ...
 
     def referrers(self, digest: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -37,6 +38,9 @@ from accordion.errors import AccordionError, UsageError
 
 __all__ = ["Front", "serve"]
 
+LOG = logging.getLogger("accordion.endpoint")
+
+MOST_CONNECTIONS = 2**20  # no process has more descriptors
 GRACE_S = 30.0  # how long transfers under way may take to end after a signal to stop
 
 
@@ -65,8 +69,8 @@ class Front:
             raise UsageError(f"headers of {self.header_bytes} bytes: the bound must lie between 8 KiB and 16 MiB")
         if not 0.1 <= self.header_s <= 3600:
             raise UsageError(f"{self.header_s:g} s for headers: the bound must lie between 100 ms and 1 h")
-        if self.connections < 1:
-            raise UsageError("no connections at all: nobody could be served")
+        if not 1 <= self.connections <= MOST_CONNECTIONS:
+            raise UsageError(f"{self.connections} connections: the bound must lie between 1 and {MOST_CONNECTIONS}")
 
 
 def serve(
@@ -86,7 +90,8 @@ def serve(
     """Serves packages until the process is told to stop (SIGINT or SIGTERM); transfers under way are finished first.
 
     SIGHUP starts every worker anew, one after the other, with the files as they then are (certificate, tokens, packages); the old
-    one finishes what it has under way.
+    one finishes what it has under way. Where one of these files makes no sense any more, all go on as they were; the log
+    says why.
 
     Args:
         directories: packages, folders that hold packages, and addresses of packages in registries (texts with `://`).
@@ -119,23 +124,17 @@ def serve(
     if capacity_bps is not None:
         how["capacity_bps"] = capacity_bps / workers
     # What is wrong is said here, once; the workers make their own.
-    Catalog(directories, whole=False)
     Accel.of(how.get("accel_redirect"), Proxies(how.get("trusted_proxies", ())), how.get("accel_export"))
-    if (demand := how.get("request_log")) is not None:
-        check_log(Path(demand))
     if how.get("trace"):
         exporting_tracer()
-    if (tokens := how.get("tokens")) is not None:
-        TokenFile(Path(tokens))
-    if front.certificate is not None and front.key is not None:
-        check_pair(front.certificate, front.key)
-    if (tuf := how.get("tuf")) is not None:
-        repository_folder(Path(tuf))
+    sound = partial(_check_files, directories, front, how)
+    sound()
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
         scheme = "http" if front.certificate is None else "https"
         url = f"{scheme}://{f'[{address}]' if ':' in address else address}:{port}"
-        server = Granian(
+        server = _Server(
+            sound,
             "accordion",
             address=address,
             port=port,
@@ -163,6 +162,35 @@ def serve(
         finally:
             stopping.set()
             announcer.join()
+
+
+def _check_files(directories: Sequence[Path | str], front: Front, how: dict[str, Any]) -> None:
+    """What workers read when they start. Raises as `serve` does."""
+    Catalog(directories, whole=False)
+    if (demand := how.get("request_log")) is not None:
+        check_log(Path(demand))
+    if (tokens := how.get("tokens")) is not None:
+        TokenFile(Path(tokens))
+    if front.certificate is not None and front.key is not None:
+        check_pair(front.certificate, front.key)
+    if (tuf := how.get("tuf")) is not None:
+        repository_folder(Path(tuf))
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]  # which of granian's servers it is depends on the interpreter
+    """Workers that serve go on where new ones could not start: a worker that can't ends the whole endpoint."""
+
+    def __init__(self, sound: Callable[[], None], *settings: Any, **named: Any) -> None:
+        super().__init__(*settings, **named)
+        self._sound = sound
+
+    def signal_handler_reload(self, *told: Any, **named: Any) -> None:
+        try:
+            self._sound()
+        except AccordionError as error:
+            LOG.error("SIGHUP: the workers go on as they were, since new ones could not start: %s", error)
+        else:
+            super().signal_handler_reload(*told, **named)
 
 
 def _load(directories: list[str], how: dict[str, Any]) -> ASGIApp:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accordion.endpoint.clients import Clients
@@ -39,6 +40,11 @@ class Transfers:
         """`kernel_tells`: somebody else watches for slow readers (`slow.SlowReaders`)."""
         self._clients, self._limits, self._metrics = clients, limits, metrics
         self.through_python = limits.through_python(kernel_tells=kernel_tells)
+
+    def unavailable(self) -> Response:
+        """What to say where bytes that were promised can't be had."""
+        detail = "the bytes can't be had at the moment; come back a little later"
+        return refuse(503, "busy", detail, headers={"Retry-After": str(self._limits.retry_s)})
 
     def watched(self, reply: ContentReply, lost: Callable[[], None] = lambda: None) -> ASGIApp:
         """`reply`, under the limits. One whose bytes are known holds its place for no time: the server has them at once.
@@ -113,5 +119,4 @@ class Transfers:
         self._metrics.cut.labels(reason).inc()
         scope.get("accordion", {})["cut"] = reason
         if not started:
-            detail = "the bytes can't be had at the moment; come back a little later"
-            await refuse(503, "busy", detail, headers={"Retry-After": str(limits.retry_s)})(scope, receive, send)
+            await self.unavailable()(scope, receive, send)
