@@ -24,6 +24,7 @@ COMMANDS = (
     "policy",
     "train",
     "calibrate",
+    "adapt",
     "finish",
     "order",
     "profile",

@@ -39,8 +39,8 @@ class ElasticNetwork(nn.Module):
     `swaps[k]` are (path, path of the module that stands there in configuration k): a head of its own, say. `alternates` are the
     paths of modules that only stand in for others; they belong to no configuration by their own name.
 
-    `values[k]` are tensors (by the buffer's dotted name) that configuration k has instead of the module's own: batch-norm
-    statistics measured for it, say. They are for evaluation; training goes on with the module's own.
+    `values[k]` are tensors (by the dotted name of a buffer or parameter) that configuration k has instead of the module's own:
+    batch-norm statistics measured for it, a head. They are for evaluation; training goes on with the module's own.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class ElasticNetwork(nn.Module):
         if missing := [path for pairs in self._swaps.values() for pair in pairs.items() for path in pair if path not in named]:
             raise UsageError(f"the network has no module {missing[0]} to swap")
         self._values = {k: dict(tensors) for k, tensors in (values or {}).items()}
-        buffers = dict(module.named_buffers())
+        own = {**dict(module.named_buffers()), **dict(module.named_parameters())}
         for k, tensors in self._values.items():
             for name, tensor in tensors.items():
-                if not 0 <= k < len(order) or name not in buffers or buffers[name].shape != tensor.shape:
-                    raise UsageError(f"the network has no configuration {k} with a buffer {name} of shape {list(tensor.shape)}")
+                if not 0 <= k < len(order) or name not in own or own[name].shape != tensor.shape:
+                    raise UsageError(f"the network has no configuration {k} with a tensor {name} of shape {list(tensor.shape)}")
         # Plain dict: the views share the parameters and must not register them a second time.
         self._views: dict[int, tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
         self._stand_ins: dict[tuple[object, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
@@ -97,9 +97,12 @@ class ElasticNetwork(nn.Module):
             active = self.order.configurations[k]
             gone = frozenset(block for stage in self.order.stages for block in stage) - active
             put: dict[str, nn.Module | None] = dict.fromkeys([*gone, *self._alternates])
-            for path, other in self._swaps.get(k, {}).items():
-                put[path] = self.module.get_submodule(other)
             stand_ins, clones = self._with_values(k, gone)
+            for path, other in self._swaps.get(k, {}).items():
+                inside = {
+                    name.removeprefix(f"{other}."): stand_ins.pop(name) for name in [*stand_ins] if name.startswith(f"{other}.")
+                }
+                put[path] = _without(self.module.get_submodule(other), inside, clones)
             put.update(stand_ins)
             self._views[k] = (_without(self.module, put, clones), clones)
         view, clones = self._views[k]
@@ -142,15 +145,19 @@ class ElasticNetwork(nn.Module):
     ) -> tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]:
         clones: list[tuple[nn.Module, nn.Module]] = []
         put: dict[str, nn.Module] = {}
-        for path, buffer, tensor in changes:
+        for path, name, tensor in changes:
             original = self.module.get_submodule(path)
             inner = path[len(block) + 1 :]
             if inner not in put:
                 put[inner] = copy.copy(original)
                 put[inner].__dict__["_buffers"] = dict(original._buffers)
+                put[inner].__dict__["_parameters"] = dict(original._parameters)
                 clones.append((put[inner], original))
-            own = original._buffers[buffer]
-            put[inner]._buffers[buffer] = tensor if own is None else tensor.to(own.device)
+            if (parameter := original._parameters.get(name)) is not None:
+                put[inner]._parameters[name] = nn.Parameter(tensor.to(parameter.device), requires_grad=False)
+                continue
+            own = original._buffers[name]
+            put[inner]._buffers[name] = tensor if own is None else tensor.to(own.device)
         return put[""] if "" in put else _without(self.module.get_submodule(block), put, clones), clones
 
     def extract(self, k: int) -> nn.Module:

@@ -1,5 +1,6 @@
 """Training elastic networks: policies, recipes, objectives, the loop, the run directory."""
 
+from accordion.training.adapting import Adaptation, adapt
 from accordion.training.calibrate import Calibration, calibrate
 from accordion.training.compiled import straight_line
 from accordion.training.config import TrainingConfig, build_network
@@ -19,6 +20,7 @@ __all__ = [
     "PAPER",
     "POLICY_NAMES",
     "RECIPES",
+    "Adaptation",
     "Calibration",
     "Finishing",
     "Norms",
@@ -29,6 +31,7 @@ __all__ = [
     "RunDirectory",
     "TrainingConfig",
     "TrainingResult",
+    "adapt",
     "build_network",
     "calibrate",
     "correct",

@@ -39,7 +39,7 @@ def calibrate(
     """Measures the batch-norm statistics of the finished training in `run` again and writes them there.
 
     `norms` and `pictures` are the recipe's `norms` and `norm_pictures`; "running" goes back to what the training tracked. Profiling
-    and packaging see the result; profile again after it. UsageError if the training has not finished.
+    and packaging see the result; profile again after it. What `adapt` brought is gone. UsageError if the training has not finished.
     """
     directory = RunDirectory(run)
     settings = directory.read_settings()
@@ -61,6 +61,7 @@ def calibrate(
             policy = settings.get("policy_probabilities") or config.policy_for(len(network)).probabilities
             found = recalibrated(network, recipe, training, policy, seed=config.seed, mirror=dataset.mirror)
         directory.write_norms(found)
+        directory.write_adapting(None)  # what was adapted before is gone
         progress("the same validation pictures again")
         after = _errors(network if found is None else found.applied(network), validation)
     changed = {} if found is None else {id(t): t.numel() for own in found.values.values() for t in own.values()}

@@ -108,8 +108,6 @@ def _config(found: _Packaged) -> TrainingConfig:
     if len(counts) != 3 or not all(any(count) for count in found.counts):
         raise UsageError(f"{found.name} is not a ResNet of three stages: only such networks can become runs again")
     width = complete.convolutions[0].weight.shape[0]
-    ends_early = [k for k, count in enumerate(found.counts) if not count[2]]
-    own_heads = any(not _same(found.weights[k].linear, complete.linear) for k in ends_early)
     even = len(set(counts)) == 1
     return TrainingConfig(
         dataset=str(found.ladder.configurations[-1].quality.dataset),
@@ -118,9 +116,21 @@ def _config(found: _Packaged) -> TrainingConfig:
         order=_order(found),
         policy="uniform",
         recipe=MODERN.with_changes(name="restored"),
-        heads="stage" if own_heads else "shared",
+        heads="stage" if _stage_heads(found) else "shared",
         initial=found.name,
     )
+
+
+def _last(count: tuple[int, ...]) -> int:
+    """The last stage of which a configuration has blocks."""
+    return max(stage for stage, blocks in enumerate(count) if blocks)
+
+
+def _stage_heads(found: _Packaged) -> bool:
+    """Whether all configurations that end in a stage have the same head, which is not the complete network's for some."""
+    of_stage = {_last(count): one.linear for count, one in zip(found.counts, found.weights, strict=True)}
+    alike = all(_same(one.linear, of_stage[_last(count)]) for count, one in zip(found.counts, found.weights, strict=True))
+    return alike and any(not _same(linear, found.weights[-1].linear) for linear in of_stage.values())
 
 
 def _order(found: _Packaged) -> str | OrderTable:
@@ -161,7 +171,7 @@ def _fill(network: ElasticNetwork, found: _Packaged) -> Norms:
     with torch.no_grad():
         for (conv, norm), those in zip(layers, by_layer, strict=True):
             _fill_layer(conv, norm, those, paths[norm], shared, values)
-        last = {stage: k for k, count in enumerate(found.counts) for stage in [max(s for s, n in enumerate(count) if n)]}
+        last = {_last(count): k for k, count in enumerate(found.counts)}
         heads = [module.head] if not module.stage_heads else [module.head1, module.head2, module.head]
         for stage, head in zip((2,) if len(heads) == 1 else (0, 1, 2), heads, strict=True):
             weight, bias = found.weights[last.get(stage, len(found.weights) - 1)].linear
@@ -169,7 +179,23 @@ def _fill(network: ElasticNetwork, found: _Packaged) -> Norms:
                 raise UsageError(f"{found.name} tells {weight.shape[0]} classes apart, its data set has others")
             head.linear.weight.copy_(torch.from_numpy(weight.copy()))
             head.linear.bias.copy_(torch.from_numpy(bias.copy()))
+    if not module.stage_heads:
+        _fill_heads(found, values)
     return Norms(shared, {k: own for k, own in values.items() if own})
+
+
+def _fill_heads(found: _Packaged, values: dict[int, dict[str, Tensor]]) -> None:
+    """Heads that single configurations have of their own."""
+    kept: dict[bytes, tuple[Tensor, Tensor]] = {}
+    for k, one in enumerate(found.weights):
+        weight, bias = one.linear
+        if _same(one.linear, found.weights[-1].linear):
+            continue
+        if weight.shape != found.weights[-1].linear[0].shape:
+            raise UsageError(f"configuration {k} of {found.name} tells {weight.shape[0]} classes apart, the complete one others")
+        made = torch.from_numpy(weight.copy()), torch.from_numpy(bias.copy())
+        head = kept.setdefault(weight.tobytes() + bias.tobytes(), made)
+        values.setdefault(k, {}).update(zip(("head.linear.weight", "head.linear.bias"), head, strict=True))
 
 
 def _runs(norm: str, blocks: frozenset[str]) -> bool:

@@ -54,6 +54,10 @@ class RunDirectory:
         return self.path / "norms.safetensors"
 
     @property
+    def adapting_path(self) -> Path:
+        return self.path / "adapting.json"
+
+    @property
     def begun(self) -> bool:
         """Whether something was trained here already, which other settings would lose."""
         return self.settings_path.exists() and (self.checkpoint_path.exists() or self.weights_path.exists())
@@ -169,6 +173,16 @@ class RunDirectory:
             self.norms_path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"can't remove {self.norms_path}: {error.strerror}") from error
+
+    def write_adapting(self, record: bytes | None) -> None:
+        """How far an adaptation has come, while it is under way."""
+        if record is not None:
+            self._replace(self.adapting_path, record)
+            return
+        try:
+            self.adapting_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't remove {self.adapting_path}: {error.strerror}") from error
 
     def digest(self) -> str:
         """SHA-256 (hex) of the trained weights and of the statistics measured after the training: what was measured is of these.

@@ -1,0 +1,299 @@
+"""Adapting: with the weights as they are, each configuration learns what it has of its own.
+
+A small configuration shares its weights with all larger ones, and its head reads features that they were trained for more than it
+was. Three things may differ between configurations at little cost in bytes: the factor and the shift of each channel after a
+convolution (where statistics differ they travel anyway), and the linear layer at the end. Here these, and nothing else, go on
+learning for each configuration by itself, as in the switchable batch norms of Yu et al., Slimmable Neural Networks (2019), but
+after the training instead of in it. The complete configuration, and all weights that are shared, stay bit for bit what they were.
+
+A factor and a shift are kept as the statistics that have them: with scale γ and bias β common to all, mean and variance say both.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accordion.data import Dataset, Split, batches_per_epoch, load, training_batches
+from accordion.elastic import CifarResNet, ElasticNetwork
+from accordion.errors import FormatError, StoppedError, StorageError, UsageError
+from accordion.training.config import TrainingConfig, build_network
+from accordion.training.evaluation import correct
+from accordion.training.norms import Norms
+from accordion.training.run_directory import RunDirectory
+from accordion.training.runs import load_weights
+from accordion.training.signals import duration, on_signals
+
+__all__ = ["Adaptation", "adapt"]
+
+EPOCHS = 2
+LEARNING_RATE = 0.05
+MOMENTUM = 0.9
+BATCH = 128
+EPOCH = 2_000_000  # so that pictures are cropped and mirrored otherwise than in the training
+HEAD = "head.linear"  # in every configuration, whichever of the network's heads stands there
+HEAD_SHARE = 0.01  # of the complete network's parameters: what all heads of single configurations may take together
+TIMED = 4  # steps from which the cost is told
+PROGRESS_SECONDS = 10.0
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """Validation errors of the adapted `configurations` before and after; `kept` are those where the error fell, the others are as
+    they were. `heads` have a head of their own now. `changed_values` are the numbers that some configuration has different from the
+    complete one, each counted once: what a package has to carry on top."""
+
+    configurations: tuple[int, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    kept: tuple[int, ...]
+    heads: tuple[int, ...]
+    changed_values: int
+
+
+def adapt(
+    run: Path,
+    *,
+    epochs: int = EPOCHS,
+    learning_rate: float = LEARNING_RATE,
+    heads: int | None = None,
+    precision: str | None = None,
+    progress: Progress = lambda line: None,
+    dataset: Dataset | None = None,
+) -> Adaptation:
+    """Adapts every configuration of the finished training in `run` but the complete one, the smallest first.
+
+    Factors and shifts learn where a configuration has batch-norm statistics of its own (see `calibrate`); heads, from labels alone,
+    in the `heads` smallest configurations (left out: in as many as take 1 % of the complete network's parameters together). What
+    does not lower a configuration's validation error is dropped. Profiling and packaging see the result; profile again after it.
+    `precision` is that of the arithmetic (`32-true` or `bf16-mixed`), the training's if left out.
+
+    A configuration is written as soon as it is done, and the same call goes on with the others after a stop. After its end it goes
+    on from what it has brought; `calibrate` takes all of it back.
+
+    Raises:
+        UsageError: the training has not finished; no configuration has anything of its own to adapt; numbers that make no sense.
+        StoppedError: a signal asked for it.
+    """
+    if epochs < 1 or not 0 < learning_rate <= 1 or (heads is not None and heads < 0):
+        raise UsageError(f"{epochs} epochs at a rate of {learning_rate:g} for {heads} heads make no adaptation")
+    directory = RunDirectory(run)
+    config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
+    if config.explores:
+        raise UsageError(f"{run} was trained over a grid of configurations: choose an order and train on it first")
+    dataset = dataset or load(config.dataset)
+    network = load_weights(directory, build_network(config, dataset)).eval()
+    training, validation = dataset.hold_out()
+    if precision is not None:
+        config = replace(config, precision=precision)
+    count = _heads(network) if heads is None else min(heads, len(network) - 1)
+    asked = {"epochs": epochs, "learning_rate": learning_rate, "heads": count, "precision": config.precision}
+    with directory.locked():
+        state = _State.begin(directory, asked)
+        whose = [k for k in range(len(network) - 1) if _own_norms(state.norms.values.get(k, {})) or k < count]
+        if not whose:
+            raise UsageError(f"no configuration of {run} has batch-norm statistics of its own: calibrate it, or give heads")
+        work = _Work(config, network, training, validation, dataset.mirror, epochs, learning_rate, progress)
+        with on_signals(work.ask):
+            for index, k in enumerate(whose):
+                if k in state.done:
+                    continue
+                work.tell(index, whose)
+                before, after, values = work.adapted(state.norms, k, head=k < count)
+                state.take(k, before, after, values)
+                progress(f"configuration {k}: validation error {before:.2%} before, {after:.2%} after")
+        return state.end(whose)
+
+
+def _heads(network: ElasticNetwork) -> int:
+    """How many of the smallest configurations get a head of their own."""
+    own = sum(p.numel() for p in network.module.get_submodule(HEAD).parameters())
+    complete = sum(p.numel() for p in network.module.parameters())
+    return min(len(network) - 1, int(HEAD_SHARE * complete // own))
+
+
+def _own_norms(values: Mapping[str, Tensor]) -> list[str]:
+    """Paths of the norms of which a configuration has statistics of its own."""
+    return [name.removesuffix(".running_mean") for name in values if name.endswith(".running_mean")]
+
+
+class _State:
+    """What has been adapted so far: in the run's statistics, and in a file beside them that the last step takes away."""
+
+    def __init__(self, directory: RunDirectory, norms: Norms, done: dict[int, dict[str, Any]], asked: dict[str, Any]) -> None:
+        self._directory, self.norms, self.done, self._asked = directory, norms, done, asked
+
+    @classmethod
+    def begin(cls, directory: RunDirectory, asked: dict[str, Any]) -> _State:
+        """What was begun with the same settings, or a beginning."""
+        norms = directory.read_norms() or Norms({}, {})
+        found = _read(directory.adapting_path)
+        done = found["done"] if found is not None and found.get("asked") == asked else {}
+        return cls(directory, norms, {int(k): row for k, row in done.items()}, asked)
+
+    def take(self, k: int, before: float, after: float, values: dict[str, Tensor] | None) -> None:
+        """Writes what configuration `k` has now; None: as it was."""
+        if values is not None:
+            self.norms = Norms(self.norms.shared, {**self.norms.values, k: {**self.norms.values.get(k, {}), **values}})
+            self._directory.write_norms(self.norms)
+        head = values is not None and any(".linear." in name for name in values)
+        self.done[k] = {"before": before, "after": after, "kept": values is not None, "head": head}
+        self._directory.write_adapting(json.dumps({"asked": self._asked, "done": self.done}).encode())
+
+    def end(self, whose: list[int]) -> Adaptation:
+        self._directory.write_adapting(None)
+        rows = [self.done[k] for k in whose]
+        changed = {id(t): t.numel() for own in self.norms.values.values() for t in own.values()}
+        return Adaptation(
+            tuple(whose),
+            tuple(row["before"] for row in rows),
+            tuple(row["after"] for row in rows),
+            tuple(k for k, row in zip(whose, rows, strict=True) if row["kept"]),
+            tuple(k for k, row in zip(whose, rows, strict=True) if row["head"]),
+            sum(changed.values()),
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        rows = found["done"].values()
+        if all(isinstance(row["before"] - row["after"], float) and {"kept", "head"} <= row.keys() for row in rows):
+            return found
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    except OSError as error:
+        raise StorageError(f"can't read {path}: {error.strerror or error}") from error
+    raise FormatError(f"{path} is damaged: remove it, and calibrate the run again")
+
+
+class _Norm(nn.Module):
+    """A batch norm whose factor and shift by channel learn: `stretch` [c] is the logarithm of how much larger the factor is than it
+    was, `move` [c] how many deviations the mean has moved."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
+        self.scale, self.bias = norm.weight.detach(), norm.bias.detach()
+        self.mean, self.deviation = norm.running_mean, (norm.running_var + norm.eps).sqrt()
+        # A variance below zero could not be said; what the norm's epsilon alone holds back can't grow.
+        self.most = (self.deviation.square() / norm.eps).log() / 2
+        self.epsilon = norm.eps
+        self.stretch = nn.Parameter(torch.zeros_like(self.mean))
+        self.move = nn.Parameter(torch.zeros_like(self.mean))
+
+    def _bounded(self) -> Tensor:
+        return torch.minimum(self.stretch, self.most)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        factor = self.scale / self.deviation * self._bounded().exp()
+        shift = self.bias - (self.mean + self.move * self.deviation) * factor
+        return x_bchw * factor.view(1, -1, 1, 1).to(x_bchw.dtype) + shift.view(1, -1, 1, 1).to(x_bchw.dtype)
+
+    @torch.no_grad()
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance with which the norm that this was made of does the same."""
+        variance = (self.deviation.square() * (-2 * self._bounded()).exp() - self.epsilon).clamp_min(0)
+        return (self.mean + self.move * self.deviation).clone(), variance
+
+
+@dataclass
+class _Work:
+    config: TrainingConfig
+    network: ElasticNetwork
+    training: Split
+    validation: Split
+    mirror: bool
+    epochs: int
+    learning_rate: float
+    progress: Progress
+    asked: str | None = None
+    seconds_per_block: float | None = None
+
+    def ask(self, signal: str) -> None:
+        self.asked = signal
+
+    def tell(self, index: int, whose: list[int]) -> None:
+        """What is still to do, as far as that is known."""
+        blocks = [sum(self.network.order.by_stage(k)) for k in whose[index:]]
+        cost = "" if self.seconds_per_block is None else f"; about {duration(self.seconds_per_block * sum(blocks))} for those left"
+        self.progress(f"configuration {whose[index]} ({index + 1} of {len(whose)}), {blocks[0]} blocks{cost}")
+
+    def adapted(self, norms: Norms, k: int, *, head: bool) -> tuple[float, float, dict[str, Tensor] | None]:
+        """Validation error of configuration `k` before and after, and its new values; None where they are no better."""
+        network = norms.applied(self.network)
+        before = self._error(network, k)
+        view = copy.deepcopy(network.at(k)).eval().requires_grad_(False)
+        norms_of = {path: _Norm(_norm(view, path)) for path in _own_norms(norms.values.get(k, {}))}
+        for path, made in norms_of.items():
+            parent, _, name = path.rpartition(".")
+            view.get_submodule(parent).register_module(name, made)
+        linear = view.get_submodule(HEAD) if head else None
+        if linear is not None:
+            linear.requires_grad_(True)
+        self._train(view, k)
+        values: dict[str, Tensor] = {}
+        for path, made in norms_of.items():
+            values[f"{path}.running_mean"], values[f"{path}.running_var"] = made.statistics()
+        if linear is not None:
+            place = f"{self._head_of(k)}.linear"
+            values |= {f"{place}.{name}": parameter.detach().clone() for name, parameter in linear.named_parameters()}
+        now = Norms(norms.shared, {**norms.values, k: {**norms.values.get(k, {}), **values}})
+        after = self._error(now.applied(self.network), k)
+        return (before, after, values) if after < before else (before, before, None)
+
+    def _head_of(self, k: int) -> str:
+        """The module that is configuration `k`'s head: that of its last stage, where stages have their own."""
+        assert isinstance(self.network.module, CifarResNet)
+        return self.network.module.swaps(self.network.order).get(k, {}).get("head", "head")
+
+    def _error(self, network: ElasticNetwork, k: int) -> float:
+        return 1 - float(correct(network, self.validation, [k])[k].float().mean())
+
+    def _train(self, view: nn.Module, k: int) -> None:
+        learning = [p for p in view.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learning, lr=self.learning_rate, momentum=MOMENTUM, nesterov=True)
+        batch = min(BATCH, len(self.training))
+        total = self.epochs * batches_per_epoch(len(self.training), batch)
+        began = said = time.monotonic()
+        for step, (x, y) in enumerate(self._pictures(batch)):
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate * (1 + math.cos(math.pi * step / total)) / 2
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16-mixed"):
+                logits = view(x.contiguous(memory_format=torch.channels_last))
+            optimizer.zero_grad()
+            torch.autograd.backward(F.cross_entropy(logits.float(), y))
+            optimizer.step()
+            now = time.monotonic()
+            left = (now - began) / (step + 1) * (total - step - 1)
+            if step + 1 == TIMED:
+                self.seconds_per_block = (now - began) / TIMED * total / max(1, sum(self.network.order.by_stage(k)))
+            if step + 1 == TIMED or now - said >= PROGRESS_SECONDS:
+                said = now
+                self.progress(f"  step {step + 1}/{total}  {duration(left)} left for this configuration")
+            if self.asked:
+                raise StoppedError(f"stopped by {self.asked}; the same command goes on with configuration {k}")
+
+    def _pictures(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        recipe, flip = self.config.recipe, self.config.recipe.flip and self.mirror
+        for epoch in range(EPOCH, EPOCH + self.epochs):
+            yield from training_batches(self.training, batch=batch, seed=self.config.seed, epoch=epoch, crop=recipe.crop, flip=flip)
+
+
+def _norm(view: nn.Module, path: str) -> nn.BatchNorm2d:
+    norm = view.get_submodule(path)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return norm
