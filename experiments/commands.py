@@ -213,6 +213,7 @@ def _tables(arguments: argparse.Namespace) -> int:
     from experiments.comparisons import document as comparisons
     from experiments.zoo import document as cards
 
+    _there(arguments.data)
     if arguments.check:
         all_three = (
             (document.EVIDENCE, document.current(arguments.data)),
@@ -229,7 +230,14 @@ def _tables(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _there(data: Path) -> None:
+    """Without data everything would be drawn and written as not run."""
+    if not data.is_dir():
+        raise UsageError(f"there is no folder {data}")
+
+
 def _figures(arguments: argparse.Namespace) -> int:
+    _there(arguments.data)
     from experiments.comparisons.document import FIGURES as COMPARISONS
     from experiments.comparisons.figures.all import draw_all as draw_comparisons
     from experiments.document import FIGURES

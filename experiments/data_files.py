@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,33 @@ from typing import Any
 from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError
 
-__all__ = ["compact", "read_object", "write_object"]
+__all__ = ["check_name", "compact", "parse", "read_object", "write_object"]
+
+
+def parse(raw: bytes) -> Any:
+    """JSON of finite numbers. ValueError for anything else, nested beyond reason too."""
+    try:
+        return json.loads(raw, parse_float=_finite, parse_constant=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text:.40} is no finite number")
+    return value
+
+
+def check_name(path: Path, name: str) -> None:
+    """FormatError if a file is not called what it holds the outcome of: a copy would count as another seed."""
+    if path.stem != name:
+        raise FormatError(f"{path} holds the outcome of {name}, which belongs into {name}.json: is it a copy?")
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
     """The object in a file. StorageError if it can't be read, FormatError, naming `what` it should be, if it is no object."""
     try:
-        data = json.loads(path.read_bytes())
+        data = parse(path.read_bytes())
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror}") from error
     except ValueError as error:

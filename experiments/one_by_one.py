@@ -43,7 +43,10 @@ def one_by_one(
     left: set[str] = set()
     busy: set[str] = set()
     failed: AccordionError | None = None
-    while deadline is None or deadline - time.monotonic() > LEAST_SECONDS:
+    while True:
+        if deadline is not None and deadline - time.monotonic() <= LEAST_SECONDS:
+            say(f"with {LEAST_SECONDS:.0f} s or less left, nothing is begun or gone on with")
+            break
         open_now = list(still_open())
         one = next((one for one in open_now if one.name not in left | busy), None)
         do = work

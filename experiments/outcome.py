@@ -9,7 +9,7 @@ from typing import Any
 
 from accordion.errors import FormatError
 from accordion.training import TrainingConfig
-from experiments.data_files import read_object, write_object
+from experiments.data_files import check_name, read_object, write_object
 
 __all__ = ["DATA", "Configuration", "Count", "Curve", "Outcome", "read_all", "read_outcome"]
 
@@ -189,7 +189,9 @@ class Outcome:
 
 def read_outcome(path: Path) -> Outcome:
     """One file. StorageError if it can't be read, FormatError if it is something else."""
-    return Outcome.from_json(read_object(path, "the outcome of a run"), str(path))
+    found = Outcome.from_json(read_object(path, "the outcome of a run"), str(path))
+    check_name(path, found.name)
+    return found
 
 
 def read_all(folder: Path = DATA) -> list[Outcome]:

@@ -23,6 +23,7 @@ from accordion.profiling.latency import machine_name
 from accordion.training import TrainingConfig
 from accordion.training.recipes import picture_size
 from experiments.computation import SHAPES, TRAINING_PICTURES, expected_work
+from experiments.data_files import parse
 
 __all__ = ["PRECISIONS", "TABLE", "StepTimes", "estimate_s", "faster", "measure", "read_table", "write_table"]
 
@@ -95,7 +96,7 @@ def faster(times: Sequence[StepTimes], machine: str) -> str | None:
 def read_table(path: Path = TABLE) -> list[StepTimes]:
     """What has been measured; empty if nothing was."""
     try:
-        rows = json.loads(path.read_bytes())
+        rows = parse(path.read_bytes())
         return [
             StepTimes(
                 str(row["machine"]),

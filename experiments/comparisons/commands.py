@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from experiments import timing
 from experiments.comparisons import catalogue, listing, outcome
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.outcome import read_results
+from experiments.computation import SHAPES
 from experiments.listing import longer
 from experiments.one_by_one import one_by_one
 from experiments.outcome import read_all
@@ -57,8 +59,12 @@ def add_parsers(parser: argparse.ArgumentParser) -> None:
 
 def _asked(arguments: argparse.Namespace) -> list[Comparison]:
     found = catalogue.catalogue(arguments.network, arguments.dataset, arguments.recipe, arguments.seed)
-    for one in found[:1]:
-        _ = one.steps  # an unknown recipe is said at once
+    for one in found[:1]:  # what is unknown is said at once
+        _ = one.steps
+        if one.dataset not in SHAPES:
+            raise UsageError(f"{one.dataset!r} is no data set of the comparisons: choose {', '.join(SHAPES)}")
+        if not re.fullmatch(r"resnet[0-9]{1,4}", one.network) or int(one.network[6:]) < 8 or (int(one.network[6:]) - 2) % 6:
+            raise UsageError(f"{one.network!r} is no network of the comparisons: a ResNet of depth 6n+2, such as resnet20")
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accordion.errors import FormatError
-from experiments.data_files import read_object, write_object
+from experiments.data_files import check_name, read_object, write_object
 from experiments.outcome import DATA, Count
 
 __all__ = ["FOLDER", "OURS", "File", "Result", "Row", "Training", "read_result", "read_results"]
@@ -233,7 +233,9 @@ class Result:
 
 def read_result(path: Path) -> Result:
     """One file. StorageError if it can't be read, FormatError if it is something else."""
-    return Result.from_json(read_object(path, "the outcome of a comparison"), str(path))
+    found = Result.from_json(read_object(path, "the outcome of a comparison"), str(path))
+    check_name(path, found.name)
+    return found
 
 
 def read_results(folder: Path = FOLDER) -> list[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from accordion.artifact.atomic import write_file
 from accordion.errors import FormatError, StorageError, UsageError
 from experiments.comparisons.outcome import FOLDER as COMPARISONS
 from experiments.comparisons.outcome import read_results
+from experiments.data_files import parse
 from experiments.delivery.cases import GROUP, NAME, TRACES, compared
 from experiments.delivery.encodings import FOLDER, Encoding, encode, read_encodings, read_package, wanted
 from experiments.delivery.energy import FILE as ENERGY
 from experiments.delivery.energy import bills, write_bills
 from experiments.delivery.simulate import FILE, ZOO, simulate, write_rows
-from experiments.delivery.ways import Way, alone, compressed, prefixes, ways_of
+from experiments.delivery.ways import Way, alone, alone_in_int4, compressed, prefixes, ways_of
 from experiments.outcome import DATA, Outcome
 
 __all__ = ["GUARANTEES", "ZOO_FOLDER", "encode_all", "make", "read_guarantees"]
@@ -55,8 +55,9 @@ def make(outcomes: Sequence[Outcome], traces: Path = TRACES, data: Path = DATA, 
     ways: dict[tuple[str, int], list[Way]] = {}
     taking_part, results = compared(outcomes), read_results(data / COMPARISONS.name)
     for seed in sorted({one.config.seed for one in taking_part}):
-        if found := ways_of([one for one in taking_part if one.config.seed == seed], encodings):
-            manifest = min(one.manifest_bytes for one in encodings.values())  # of whatever has fewest layers
+        manifest = min((one.manifest_bytes for one in encodings.values()), default=0)  # of whatever has fewest layers
+        small = alone_in_int4(results, seed, manifest)
+        if found := ways_of([one for one in taking_part if one.config.seed == seed], encodings, small):
             ways[NAME, seed] = found + compressed(results, seed, manifest)
     if shipped := _zoo():
         ways[ZOO, 0] = shipped
@@ -84,7 +85,7 @@ def read_guarantees(folder: Path = GUARANTEES) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            value = json.loads(path.read_bytes())
+            value = parse(path.read_bytes())
             rows = value["configurations"]
             if not all({"index", "target", "error", "upper_bound", "steps", "met", "certified"} <= set(row) for row in rows):
                 raise ValueError("rows without a target or what was reached")

@@ -20,6 +20,7 @@ __all__ = [
     "SHRUNK",
     "Way",
     "alone",
+    "alone_in_int4",
     "best_alone",
     "compressed",
     "is_alone",
@@ -98,17 +99,32 @@ def best_alone(ways: Sequence[Way]) -> Way:
 
 def is_alone(name: str) -> bool:
     """Whether a way is one separately trained network."""
-    return name.endswith((" alone, float32", " alone, int8"))
+    return name.endswith((" alone, float32", " alone, int8", " alone, int4"))
+
+
+def alone_in_int4(results: Sequence[Result], seed: int, manifest_bytes: int) -> list[Way]:
+    """The separately trained networks of the comparisons in int4, which the compact package has too, each a download of its own."""
+    found = []
+    for one in _of_group(results, seed):
+        network = {"alone": one.variant, "quantized": one.network}.get(one.method)
+        for row in one.rows:
+            if network is not None and row.label.endswith("int4"):
+                title = network.replace("resnet", "ResNet-")
+                found.append(Way(f"{title} alone, int4", (manifest_bytes + row.bytes,), (1 - row.test.error,)))
+    return found
+
+
+def _of_group(results: Sequence[Result], seed: int) -> list[Result]:
+    group = (GROUP.dataset, GROUP.network, GROUP.recipe)
+    return [one for one in results if one.seed == seed and (one.dataset, one.network, one.recipe) == group]
 
 
 def compressed(results: Sequence[Result], seed: int, manifest_bytes: int) -> list[Way]:
     """The plain network made smaller by the methods of the comparisons, each form a download of its own."""
     return [
         Way(COMPRESSED + _label(row), (manifest_bytes + row.bytes,), (1 - row.test.error,))
-        for one in results
+        for one in _of_group(results, seed)
         if one.method in COMPRESSIONS
-        and one.seed == seed
-        and (one.dataset, one.network, one.recipe) == (GROUP.dataset, GROUP.network, GROUP.recipe)
         for row in one.rows
     ]
 
@@ -122,10 +138,11 @@ def is_compressed(name: str) -> bool:
     return name.startswith(COMPRESSED)
 
 
-def ways_of(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding]) -> list[Way]:
-    """Everything that runs of one seed allow: what has not run, or was not encoded, is left out."""
+def ways_of(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding], more: Sequence[Way] = ()) -> list[Way]:
+    """Everything that runs of one seed allow: what has not run, or was not encoded, is left out. `more` are further separately
+    trained networks."""
     found: list[Way] = []
-    separate: list[Way] = []
+    separate: list[Way] = [*more]
     small: list[Encoding] = []
     for one in outcomes:
         errors = [row.validation.error for row in one.configurations]

@@ -19,6 +19,7 @@ from torch import Tensor
 from accordion.artifact.atomic import write_file
 from accordion.data import Dataset
 from accordion.errors import FormatError, StorageError
+from experiments.data_files import parse
 
 __all__ = ["SIDE", "THRESHOLD", "find", "nearest", "path_of", "read", "write"]
 
@@ -77,7 +78,7 @@ def read(folder: Path, dataset: str) -> list[int] | None:
     """The list, or None if there is none. FormatError if it is something else or was made by another rule."""
     path = path_of(folder, dataset)
     try:
-        data = json.loads(path.read_bytes())
+        data = parse(path.read_bytes())
         rows = [int(row) for row in data["test_rows"]]
         if (data["dataset"], data["side"], data["threshold"]) != (dataset, SIDE, THRESHOLD):
             raise ValueError("it was made by another rule; find them again")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from accordion.errors import FormatError, StorageError
-from experiments.data_files import write_object
+from experiments.data_files import parse, write_object
 from experiments.outcome import DATA, Count
 
 __all__ = ["CLEAN", "FOLDER", "PURGED", "VALIDATION", "Evaluation", "Row", "read_evaluation", "read_evaluations"]
@@ -86,14 +85,14 @@ class Evaluation:
 def read_evaluation(path: Path) -> Evaluation:
     """One file. FormatError if it is something else."""
     try:
-        data = json.loads(path.read_bytes())
+        data = parse(path.read_bytes())
         if data["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {data['schema_version']!r}")
         rows = tuple(Row.from_json(row) for row in data["configurations"])
         return Evaluation(str(data["name"]), str(data["manifest"]), str(data["dataset"]), str(data["runtime"]), rows)
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is not the evaluation of a package: {error}") from error
 
 

@@ -139,6 +139,8 @@ def test_a_trial_goes_through_and_leaves_the_data_alone(
     [
         (["run", "no-such"], "there is no comparison 'no-such'"),
         (["list", "--recipe", "no-such"], "there is no recipe 'no-such'"),
+        (["list", "--dataset", "mnist"], "'mnist' is no data set of the comparisons"),
+        (["list", "--network", "resnet21"], "'resnet21' is no network of the comparisons"),
         ([], "required: COMMAND"),
     ],
 )

@@ -28,6 +28,7 @@ from experiments.delivery.ways import (
     SHRUNK,
     Way,
     alone,
+    alone_in_int4,
     best_alone,
     compressed,
     in_turn,
@@ -231,6 +232,18 @@ def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_pat
         Result(f"{method}-{seed}", method, "x", "cifar10", "resnet20", "brief", seed, {}, training, rows).write(
             data / "comparisons"
         )
+    small = tuple(
+        ComparisonRow("any", f"{label}, {codec}", (File("f", 500, "d"),), 1, 1.0, Count(150, 1000), Count(150, 1000))
+        for label in ("resnet8",)
+        for codec in ("int8", "int4")
+    )
+    for seed in (0, 1):
+        Result(f"small-{seed}", "alone", "resnet8", "cifar10", "resnet20", "brief", seed, {}, Training(18, 1.0, 1.0), small).write(
+            data / "comparisons"
+        )
+    in_int4 = alone_in_int4(read_results(data / "comparisons"), 0, 10)
+    assert [(way.name, way.bytes, way.accuracy) for way in in_int4] == [("ResNet-8 alone, int4", (510,), (0.85,))]
+    assert is_alone(in_int4[0].name)
     extra = compressed(read_results(data / "comparisons"), 0, 10)
     assert [(way.name, way.bytes, way.accuracy) for way in extra] == [
         ("compressed: 75 % pruned, int8", (9010,), (0.89,)),
@@ -239,7 +252,7 @@ def test_ways_tables_and_picture_from_outcomes(make: Make, traces: Path, tmp_pat
     path = make_data(outcomes, traces, data)
     found_rows = read_rows(path)
     assert {row.group for row in found_rows} == {NAME, ZOO}
-    assert {way.name for way in extra} <= {row.way for row in found_rows}
+    assert {way.name for way in (*extra, *in_int4)} <= {row.way for row in found_rows}
     assert {bill.way for bill in read_bills(data / "delivered" / "energy.json")} >= {PLAIN, COMPACT}
     text = "\n".join(tables.lines(found_rows))
     assert "bytes × 10, traces held back, by deadline" in text and "| CoML-05 |" in text and "resnet56-cifar10-compact" in text

@@ -128,7 +128,15 @@ def test_files_that_are_no_outcome_are_refused(
         read_all(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "nonsense"])
+def test_a_copy_is_no_further_seed(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    path = finished[1].write(tmp_path)
+    assert read_all(tmp_path) == [finished[1]]
+    (tmp_path / "copy.json").write_bytes(path.read_bytes())
+    with pytest.raises(FormatError, match=rf"belongs into {finished[1].name}\.json: is it a copy"):
+        read_all(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "nonsense", '{"seed": 1e999}', '{"seed": NaN}', "[" * 100_000])
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(FormatError, match=r"bad\.json is not"):
@@ -188,6 +196,8 @@ def test_a_run_goes_on_in_the_precision_it_began_in(
         (["nonsense"], 2, "invalid choice"),
         (["zoo", "no-such-package"], 1, "no-such-package is no package"),
         (["duplicates", "mnist"], 2, "unknown data set 'mnist'"),
+        (["tables", "--data", "no-such-folder"], 2, "there is no folder no-such-folder"),
+        (["figures", "--data", "no-such-folder"], 2, "there is no folder no-such-folder"),
     ],
 )
 def test_wrong_usage_is_one_line(arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from accordion.elastic import CifarResNet
@@ -16,7 +18,19 @@ from experiments.comparisons.context import Context
 from experiments.comparisons.files import FLOAT32, Folded, Piece, Shipped, count, encoded, folded, run, ship_one
 from experiments.comparisons.outcome import Row
 
-__all__ = ["ROUNDING", "channels", "encodings_of", "example", "forms_of", "fresh", "int4_of", "measured", "share_of"]
+__all__ = [
+    "ROUNDING",
+    "better_rounding",
+    "channels",
+    "encodings_of",
+    "example",
+    "forms_of",
+    "fresh",
+    "int4_of",
+    "measured",
+    "moments_of",
+    "share_of",
+]
 
 ROUNDING = "rounding of int4, chosen on the validation split"
 
@@ -90,6 +104,21 @@ def int4_of(
     }
     best = min(rows, key=lambda rounding: rows[rounding].validation.wrong)
     return best, rows[best]
+
+
+def moments_of(context: Context, pieces: Sequence[Piece], whole: nn.Module) -> tuple[Folded, Mapping[int, NDArray[np.float64]]]:
+    """`pieces`, folded, with what GPTQ needs of the inputs of their weights on real pictures: `whole` [b, c, h, w] → a tuple of
+    logits runs all that has such weights."""
+    with torch.no_grad():
+        count = len(whole(example(context)))
+    joint = Piece(whole, example(context), tuple(f"logits{index}" for index in range(count)))
+    made = folded([*pieces, joint])  # equal tensors of all graphs are one array, and so have the same moments
+    return Folded(made.graphs[:-1], made.pool), hessians(made.graphs[-1], calibration_pictures(context.splits[0]))
+
+
+def better_rounding(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Of the roundings of one method's rows, the one with fewer wrong answers on the validation split over all of them."""
+    return min(rows, key=lambda rounding: sum(row.validation.wrong for row in rows[rounding]))
 
 
 def forms_of(context: Context, module: nn.Module, *, family: str, label: str) -> tuple[list[Row], dict[str, str]]:
