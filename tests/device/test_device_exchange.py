@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from accordion.device import Model, Request, exchange, fetch, shed, store, upgrade, verify_model
-from accordion.errors import StorageError
+from accordion.errors import FormatError, StorageError
 from chain import WIDTH, K, weights  # type: ignore[import-not-found]
 
 X = np.random.default_rng(3).standard_normal((2, WIDTH)).astype(np.float32)
@@ -187,3 +188,73 @@ def test_shed_on_a_disk_that_takes_nothing_says_so(fetched: Path, tmp_path: Path
         shed(folder, 1)
     monkeypatch.undo()
     assert verify_model(folder) == []
+
+
+def test_a_new_version_lies_on_the_disk_before_the_old_one_goes(
+    endpoint: str, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(fetched, folder)
+    synced: set[str] = set()
+    real, decided = os.fsync, exchange.write_file
+
+    def sync(handle: int) -> None:
+        synced.add(os.path.realpath(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    def decide(path: Path, data: bytes, **named: Any) -> None:
+        if path.name == "COMMIT":
+            there = {str(one.resolve()) for one in path.parent.rglob("*") if one.is_file()}
+            assert len(there) > K
+            assert there <= synced
+            assert str(path.parent.resolve()) in synced
+            synced.add("decided")
+        decided(path, data, **named)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(exchange, "write_file", decide)
+    upgrade(folder, Request(reference="v2"))
+    assert "decided" in synced
+    assert version_of(folder) == "v2"
+
+
+@pytest.mark.parametrize("damaged", ["COMMIT", "state.json"])
+def test_a_decided_version_that_is_damaged_leaves_the_one_before(fetched: Path, tmp_path: Path, damaged: str) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(fetched, folder)
+    (folder / ".next").mkdir()
+    shutil.copy(folder / "state.json", folder / ".next" / "state.json")
+    (folder / ".next" / "COMMIT").write_text('{"old": []}')
+    (folder / ".next" / damaged).write_text("{")
+    assert version_of(folder) == "latest"
+    assert not (folder / ".next").exists()
+    assert verify_model(folder) == []
+
+
+def test_where_neither_version_is_whole_it_says_what_to_do(fetched: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(fetched, folder)
+    (folder / ".next").mkdir()
+    (folder / ".next" / "COMMIT").write_text("{")
+    (folder / "000.safetensors").unlink()
+    with pytest.raises(FormatError, match="remove it, and fetch the model again"):
+        Model.open(folder)
+
+
+def test_an_inference_beside_a_refresh_is_of_one_version(
+    endpoint: str, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread refreshes to a ladder of other inputs just when a session has been found."""
+    folder = tmp_path / "m"
+    shutil.copytree(fetched, folder)
+    with Model.open(folder) as model:
+        model.run(X)
+        real = model._prepared
+
+        def prepared(*arguments: Any) -> Any:
+            found = real(*arguments)
+            monkeypatch.setattr(model, "ladder", replace(model.ladder, inputs=()))
+            return found
+
+        monkeypatch.setattr(model, "_prepared", prepared)
+        assert which(model.run(X)["y"]) == "latest"

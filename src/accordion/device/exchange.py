@@ -27,7 +27,19 @@ GLANCE_S = 0.01  # between two looks whether it has
 
 
 def decide(new: Path, old_files: list[str]) -> None:
-    """The version in `new` is whole and takes the place of the one that has `old_files`. StorageError: nothing was decided."""
+    """The version in `new` is whole and takes the place of the one that has `old_files`. StorageError: nothing was decided.
+
+    Its files go to the disk first, all of them: those before are deleted next, and a power cut must leave one version or the other.
+    """
+    try:
+        for path in (*new.rglob("*"), new):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise StorageError(f"can't write {new}: {error.strerror or error}") from error
     write_file(new / MARKER, dump({"old": old_files}))
 
 
@@ -37,8 +49,15 @@ def finish_exchange(root: Path) -> None:
     if not (new / MARKER).exists():
         return
     try:
-        old_files = {check_own_path(path, "a file of the version before") for path in _old_files(new / MARKER)}
-        state = State.parse(read_bounded(new / "state.json", STATE_LIMIT), str(new / "state.json"))
+        try:
+            old_files = {check_own_path(path, "a file of the version before") for path in _old_files(new / MARKER)}
+            state = State.parse(read_bounded(new / "state.json", STATE_LIMIT), str(new / "state.json"))
+        except FormatError as error:
+            if not _is_whole(root):
+                raise FormatError(f"{error}, so {root} is neither of two versions: remove it, and fetch the model again") from error
+            (new / MARKER).unlink()  # nothing of it has been moved: the version before is still the one
+            shutil.rmtree(new, ignore_errors=True)
+            return
         for path in old_files - set(state.files):  # first: a file of old may lie where the new version has a folder
             (root / path).unlink(missing_ok=True)
             remove_empty(root, (root / path).parent)
@@ -58,6 +77,15 @@ def finish_exchange(root: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"can't put the new version of {root} in its place: {error.strerror or error}") from error
+
+
+def _is_whole(root: Path) -> bool:
+    """Whether all files are there that the state of `root` names."""
+    try:
+        state = State.parse(read_bounded(root / "state.json", STATE_LIMIT), str(root / "state.json"))
+        return all((root / path).stat().st_size == entry.size for path, entry in state.files.items())
+    except (FormatError, StorageError, OSError):
+        return False
 
 
 def settle(root: Path) -> None:

@@ -248,8 +248,8 @@ class Model:
             ContentError: a file is not what was fetched; it does not run.
             UsageError: the inputs don't fit, or hold values beyond the ladder's range; the configuration has no such kernels.
         """
-        k, session = self._prepared(configuration, max_macs, max_energy_j, kernels)
-        specs = self.ladder.inputs_of(k)
+        k, session, ladder = self._prepared(configuration, max_macs, max_energy_j, kernels)
+        specs = ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
         given = {name: np.asarray(value) for name, value in feed.items()}
         for spec in specs:
@@ -278,20 +278,25 @@ class Model:
 
     def _prepared(
         self, configuration: int | None, max_macs: int | None, max_energy_j: float | None, kernels: str
-    ) -> tuple[int, onnxruntime.InferenceSession]:
+    ) -> tuple[int, onnxruntime.InferenceSession, Ladder]:
+        """A configuration, its session, and the ladder of the version that both are of."""
         for _ in range(CHANGES):
-            store = self._store
+            with self._lock:
+                store, ladder = self._store, self.ladder
             k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
             try:
-                return k, self.session(k, kernels)
+                session = self.session(k, kernels)
+                if self._store.manifest.digest == store.manifest.digest:
+                    return k, session, ladder
             except (ContentError, StorageError, UnmeetableError, UsageError):
                 if self._store is not store:
                     continue  # another thread has refreshed since `k` was chosen: choose again
                 if Store.open(self.path).state == store.state:
                     raise
                 self.refresh()
+        ladder = self.ladder
         k = self.choose(configuration, max_macs=max_macs, max_energy_j=max_energy_j)
-        return k, self.session(k, kernels)
+        return k, self.session(k, kernels), ladder
 
     def session(self, k: int, kernels: str = FLOAT_KERNELS) -> onnxruntime.InferenceSession:
         """The ONNX Runtime session of configuration `k`, made when first asked for.
