@@ -77,3 +77,37 @@ def test_nothing_is_deleted_where_what_is_needed_can_not_be_told(layout: Layout)
     assert blobs(layout) == before and "v1" in layout.tags()
     with pytest.raises(UsageError):
         Layout.open(layout.path / "nowhere")
+
+
+def attest(layout: Layout, tag: str, suffix: str) -> str:
+    """What belongs to a version, as other tools copy it: without an artifact type in the index."""
+    digest, size = layout.write_blob(f"{suffix} of {layout.resolve(tag).digest}".encode())
+    blob = {"mediaType": "application/x", "digest": digest, "size": size}
+    raw = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST_MEDIA_TYPE, "config": blob, "layers": [blob]}).encode()
+    name = layout.resolve(tag).digest.replace(":", "-") + suffix
+    layout.add_manifest(name, raw)
+    return name
+
+
+@pytest.mark.parametrize("suffix", [".att", ".sbom", ""])
+def test_what_belongs_to_a_version_is_none(suffix: str, tmp_path: Path) -> None:
+    add_version(tmp_path / "package", "latest", 0)
+    layout = Layout.open(tmp_path / "package")
+    before = layout.resolve("latest")
+    name = attest(layout, "latest", suffix)
+    assert list(layout.tags()) == ["latest"] and name in layout.references()
+    assert layout.resolve() == before
+    assert verify_package(layout.path) == []
+    with pytest.raises(UsageError, match="left without a version"):
+        prune(layout, ["latest"])
+    with pytest.raises(UsageError, match="has no version"):
+        prune(layout, [name])
+    assert prune(layout).blobs == 0 and name in layout.references()
+
+
+@pytest.mark.parametrize("suffix", [".att", ".sbom", ""])
+def test_what_belongs_to_a_version_goes_with_it(suffix: str, layout: Layout) -> None:
+    kept, gone = attest(layout, "v2", suffix), attest(layout, "v1", suffix)
+    assert gone in prune(layout, ["v1"]).tags
+    assert kept in layout.references() and gone not in layout.references()
+    assert verify_package(layout.path) == []

@@ -27,14 +27,13 @@ from accordion.artifact.manifest import (
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
 
-__all__ = ["REF_NAME", "Layout", "check_tag", "is_tag", "signature_tag"]
+__all__ = ["REF_NAME", "Layout", "belongs_to_a_version", "check_tag", "is_tag", "signature_tag"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_INDEX_BYTES = 4 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")  # as the OCI distribution specification has it
-_SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}\.sig\Z")
 _OF_A_VERSION = re.compile(r"sha256-[0-9a-f]{64}(\..*)?\Z")  # cosign's, and what OCI 1.1 says where a registry knows no referrers
 
 
@@ -129,13 +128,16 @@ class Layout:
         }
 
     def tags(self) -> dict[str, Descriptor]:
-        """The model versions by tag: what `references` gives, without signatures and other kinds of artifact."""
+        """The model versions by tag: what `references` gives, without what belongs to a version and other kinds of artifact.
+
+        Other tools leave the artifact type out of the index, so that alone would not tell an attestation from a model.
+        """
         return {
             descriptor.annotations[REF_NAME]: descriptor
             for kind, descriptor in self._entries()
             if REF_NAME in descriptor.annotations
             and kind in (None, ARTIFACT_TYPE)
-            and not _SIGNATURE_TAG.match(descriptor.annotations[REF_NAME])
+            and not belongs_to_a_version(descriptor.annotations[REF_NAME])
         }
 
     def manifests(self, *, without: Collection[str] = ()) -> list[Descriptor]:
