@@ -244,9 +244,10 @@ async def _load(target: Reference, before: RemoteSnapshot | None) -> RemoteSnaps
     if not made.versions:
         raise FormatError("; ".join(["it holds no model version that can be served", *made.problems])[:1000])
     if before is not None:
-        for digest, document in list(before.by_digest.items())[-MOST_KEPT:]:
-            if digest not in made.by_digest:
-                made.add(None, document, before.versions.get(digest))
+        # From the newest to the oldest, since each snapshot begins with what is current: whose transfers are long over goes first.
+        replaced = [(digest, document) for digest, document in before.by_digest.items() if digest not in made.by_digest]
+        for digest, document in replaced[:MOST_KEPT]:
+            made.add(None, document, before.versions.get(digest))
     return made
 
 
