@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -261,11 +261,18 @@ class Layout:
 
     def add_manifest(self, tag: str, raw: bytes, *, artifact_type: str | None = None) -> Descriptor:
         """Store any OCI manifest, a signature's too, and let `tag` name it. Errors as in `add_version`."""
+        return self.change_manifest(tag, lambda: raw, artifact_type=artifact_type)
+
+    def change_manifest(self, tag: str, make: Callable[[], bytes], *, artifact_type: str | None = None) -> Descriptor:
+        """As `add_manifest`, where the new manifest rests on what is there: nobody changes the index while `make` reads and makes it.
+
+        `make` must not change the index itself: it would wait for its own lock for ever. Errors as in `add_version`, and its own.
+        """
         if not _TAG.match(tag):
             raise UsageError(f"{tag!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
-        digest, size = self.write_blob(raw)
-        descriptor = Descriptor(MANIFEST_MEDIA_TYPE, digest, size, {REF_NAME: tag})
         with held(self.path):
+            digest, size = self.write_blob(make())
+            descriptor = Descriptor(MANIFEST_MEDIA_TYPE, digest, size, {REF_NAME: tag})
             entries = [
                 (kind, entry)
                 for kind, entry in self._entries()
