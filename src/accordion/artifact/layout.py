@@ -264,7 +264,7 @@ class Layout:
         return self.change_manifest(tag, lambda: raw, artifact_type=artifact_type)
 
     def change_manifest(self, tag: str, make: Callable[[], bytes], *, artifact_type: str | None = None) -> Descriptor:
-        """As `add_manifest`, where the new manifest rests on what is there: nobody changes the index while `make` reads and makes it.
+        """As `add_manifest`, where the new manifest rests on what is there: nobody changes the index while `make` makes it.
 
         `make` must not change the index itself: it would wait for its own lock for ever. Errors as in `add_version`, and its own.
         """
