@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,24 @@ async def test_of_the_versions_that_were_replaced_the_newest_stay(
         snapshot = await remote._load(target, snapshot)
         assert list(snapshot.by_digest) == [new, *reversed(replaced[-3:])]
         replaced.append(new)
+
+
+async def test_a_machine_without_file_handles_is_a_problem_that_is_told(
+    behind: tuple[Behind, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    found = RemotePackage(source_reference(f"{behind[1]}/team/net"), clock=lambda: now[0])
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "_load", fails)
+        assert await asyncio.to_thread(found.snapshot) is None
+    assert found.problems == ["its registry can't be asked from here: Too many open files"] and found.unreachable
+    now[0] = 6.0
+    assert await asyncio.to_thread(found.snapshot) is not None
+    assert found.problems == [] and not found.unreachable
 
 
 async def test_a_registry_that_fails(behind: tuple[Behind, str], package: Any) -> None:

@@ -216,10 +216,15 @@ class RemotePackage:
             self._snapshot = asyncio.run(_load(self.target, self._snapshot))
             self._problem, self.unreachable = None, False
         except AccordionError as error:
-            self.unreachable = isinstance(error, TransferError)
-            if str(error) != self._problem:
-                LOG.warning("%s: %s", self.name, error)
-            self._problem = str(error)
+            self._refuse(str(error), unreachable=isinstance(error, TransferError))
+        except OSError as error:  # of this machine, before anybody was asked: it has no file handles left, for one
+            self._refuse(f"its registry can't be asked from here: {error.strerror or error}", unreachable=True)
+
+    def _refuse(self, problem: str, *, unreachable: bool) -> None:
+        self.unreachable = unreachable
+        if problem != self._problem:
+            LOG.warning("%s: %s", self.name, problem)
+        self._problem = problem
 
 
 async def _load(target: Reference, before: RemoteSnapshot | None) -> RemoteSnapshot:
