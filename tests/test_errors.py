@@ -12,6 +12,7 @@ from accordion import errors
         (errors.TransferError, 1),
         (errors.StorageError, 1),
         (errors.TrainingError, 1),
+        (errors.StoppedError, 1),
         (errors.UsageError, 2),
         (errors.UnmeetableError, 3),
         (errors.FormatError, 4),
@@ -24,9 +25,9 @@ def test_exit_code(kind: type[errors.AccordionError], code: int) -> None:
 
 
 def test_every_public_error_is_in_the_tree_and_in_the_drawing() -> None:
-    for name in errors.__all__:
-        assert issubclass(getattr(errors, name), errors.AccordionError)
-        assert name in (errors.__doc__ or "")
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.AccordionError)}
+    assert set(errors.__all__) == kinds
+    assert all(name in (errors.__doc__ or "") for name in kinds)
 
 
 def test_unmeetable_names_the_limit_and_the_nearest_plan() -> None:

@@ -10,6 +10,7 @@ AccordionError              1  something failed
 ├── TransferError           1  the network or the other side of it failed; trying again can help
 ├── StorageError            1  the local disk failed: full, read-only, not permitted
 └── TrainingError           1  a training can't start or go on
+    └── StoppedError        1  a signal or the end of its time stopped a training; the same call goes on
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "DigestError",
     "FormatError",
     "SignatureError",
+    "StoppedError",
     "StorageError",
     "TrainingError",
     "TransferError",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,57 @@ def test_nothing_is_deleted_where_what_is_needed_can_not_be_told(layout: Layout)
     assert blobs(layout) == before and "v1" in layout.tags()
     with pytest.raises(UsageError):
         Layout.open(layout.path / "nowhere")
+
+
+def test_what_killed_writes_have_left_goes_once_it_is_a_day_old(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    prune(layout)
+    folders = (layout.path, layout.path / "blobs" / "sha256")
+    for folder in folders:
+        for name, hours in (("old", 25), ("young", 23)):
+            (folder / f".new-{name}").write_bytes(b"x" * 1000)
+            os.utime(folder / f".new-{name}", (time.time(), time.time() - hours * 3600))
+    before = blobs(layout)
+    assert main(["prune", str(layout.path), "--dry-run"]) == 0
+    assert "2 files of writes that were killed would be deleted, 2 kB" in capsys.readouterr().out
+    assert blobs(layout) == before
+    assert main(["prune", str(layout.path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["unfinished"], said["blobs"], said["bytes_freed"]) == (2, 0, 2000)
+    assert all({path.name for path in folder.glob(".new-*")} == {".new-young"} for folder in folders)
+    assert verify_package(layout.path) == []
+    assert main(["prune", str(layout.path)]) == 0
+    assert "killed" not in capsys.readouterr().out
+
+
+def attest(layout: Layout, tag: str, suffix: str) -> str:
+    """What belongs to a version, as other tools copy it: without an artifact type in the index."""
+    digest, size = layout.write_blob(f"{suffix} of {layout.resolve(tag).digest}".encode())
+    blob = {"mediaType": "application/x", "digest": digest, "size": size}
+    raw = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST_MEDIA_TYPE, "config": blob, "layers": [blob]}).encode()
+    name = layout.resolve(tag).digest.replace(":", "-") + suffix
+    layout.add_manifest(name, raw)
+    return name
+
+
+@pytest.mark.parametrize("suffix", [".att", ".sbom", ""])
+def test_what_belongs_to_a_version_is_none(suffix: str, tmp_path: Path) -> None:
+    add_version(tmp_path / "package", "latest", 0)
+    layout = Layout.open(tmp_path / "package")
+    before = layout.resolve("latest")
+    name = attest(layout, "latest", suffix)
+    assert list(layout.tags()) == ["latest"] and name in layout.references()
+    assert layout.resolve() == before
+    assert verify_package(layout.path) == []
+    with pytest.raises(UsageError, match="left without a version"):
+        prune(layout, ["latest"])
+    with pytest.raises(UsageError, match="has no version"):
+        prune(layout, [name])
+    assert prune(layout).blobs == 0 and name in layout.references()
+
+
+@pytest.mark.parametrize("suffix", [".att", ".sbom", ""])
+def test_what_belongs_to_a_version_goes_with_it(suffix: str, layout: Layout) -> None:
+    kept, gone = attest(layout, "v2", suffix), attest(layout, "v1", suffix)
+    assert gone in prune(layout, ["v1"]).tags
+    assert kept in layout.references() and gone not in layout.references()
+    assert verify_package(layout.path) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from small_packages import add_version, segment  # type: ignore[import-not-found
 
 from accordion.artifact.layout import Layout
 from accordion.cli import main
-from accordion.endpoint import create_app
+from accordion.endpoint import create_app, remote
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.remote import RemotePackage, source_reference
 from accordion.errors import FormatError, TransferError, UsageError
@@ -132,6 +133,37 @@ async def test_new_versions_come_and_old_transfers_go_on(behind: tuple[Behind, s
     assert after.version(package.manifest.digest) is not None
     assert after.document(package.manifest.digest) is not None
     assert after.versions[package.manifests["v2"].digest] is first.versions[package.manifests["v2"].digest]  # not planned anew
+
+
+async def test_of_the_versions_that_were_replaced_the_newest_stay(
+    behind: tuple[Behind, str], package: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "MOST_KEPT", 3)
+    target, snapshot = source_reference(f"{behind[1]}/team/net:latest"), None
+    replaced: list[str] = []
+    for value in range(6):
+        new = add_version(Layout.open(package.path), "latest", [segment(10 + value)]).digest
+        snapshot = await remote._load(target, snapshot)
+        assert list(snapshot.by_digest) == [new, *reversed(replaced[-3:])]
+        replaced.append(new)
+
+
+async def test_a_machine_without_file_handles_is_a_problem_that_is_told(
+    behind: tuple[Behind, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    found = RemotePackage(source_reference(f"{behind[1]}/team/net"), clock=lambda: now[0])
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "_load", fails)
+        assert await asyncio.to_thread(found.snapshot) is None
+    assert found.problems == ["its registry can't be asked from here: Too many open files"] and found.unreachable
+    now[0] = 6.0
+    assert await asyncio.to_thread(found.snapshot) is not None
+    assert found.problems == [] and not found.unreachable
 
 
 async def test_a_registry_that_fails(behind: tuple[Behind, str], package: Any) -> None:

@@ -136,6 +136,26 @@ def test_a_disk_that_fails_is_said_once_and_costs_lines(tmp_path: Path, capsys: 
     assert capsys.readouterr().err.count("can't be written") == 1
 
 
+def test_lines_that_were_written_before_the_disk_failed_are_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost: list[int] = []
+    log = RequestLog(tmp_path / "log", max_bytes=1000, dropped=lambda: lost.append(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda self: None)  # so that all lines wait
+        noted(log, 10)
+
+    def fails(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fails)  # the first file is full, and can't be turned over
+    log._lines.put(None)
+    log._work()
+    written = len(rows(tmp_path / "log"))
+    assert 0 < written < 10 and len(lost) == 10 - written
+    assert "lines are lost" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("where", ["", "nowhere/log"])
 def test_a_place_that_can_hold_no_log_is_refused(tmp_path: Path, where: str) -> None:
     with pytest.raises(UsageError, match="can't be the request log"):

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import pytest
 from aiohttp.test_utils import unused_port
@@ -44,6 +45,23 @@ async def test_a_second_pull_brings_nothing(layout, target, tmp_path, fake):
         again = await pull(client, tmp_path / "back", tag="other")
     assert (again.bytes_sent, again.bytes_reused) == (0, first.bytes_sent)
     assert set(Layout.open(tmp_path / "back").tags()) == {"v1", "other"}
+
+
+async def test_blobs_are_on_the_disk_before_the_index_names_them(layout, target, tmp_path, monkeypatch):
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noting(handle: int) -> None:
+        fsync(handle)
+        synced.append(os.fstat(handle).st_ino)
+
+    async with RegistryClient(target) as client:
+        await push(layout.path, client)
+        monkeypatch.setattr(os, "fsync", noting)
+        await pull(client, tmp_path / "back")
+    index = synced.index((tmp_path / "back" / "index.json").stat().st_ino)
+    blobs = list((tmp_path / "back" / "blobs" / "sha256").iterdir())
+    assert len(blobs) > 3 and all(path.stat().st_ino in synced[:index] for path in blobs)
 
 
 async def test_an_interrupted_pull_goes_on(layout, target, tmp_path, fake):

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from accordion.artifact.manifest import MANIFEST_LIMIT
 from accordion.artifact.verify import verify_package
 from accordion.endpoint import create_app
 from accordion.errors import ContentError, DigestError, SignatureError
-from accordion.trust import Trust
+from accordion.trust import Trust, signature
 from accordion.trust.keys import PrivateKey
-from accordion.trust.signature import parts_of, signatures_in
+from accordion.trust.signature import add_signature, parts_of, signatures_in
 from accordion.trust.statement import Statement
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -31,6 +32,28 @@ SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 def artifact(layout: Layout, digest: str) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(layout.read_blob(layout.references()[signature_tag(digest)], limit=MANIFEST_LIMIT))
     return value
+
+
+def test_two_who_sign_at_once_both_stand_in_the_package(
+    shop: Shop, maker: PrivateKey, second: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, make, others = shop.layout.manifest("v1"), signature._manifest, []
+
+    def meanwhile(*arguments: Any) -> bytes:
+        """Another one signs between what this one has read and what it writes; or waits until it has."""
+        if not others:
+            signs = Statement(manifest.digest, NAME, ("v1",), 1)
+            others.append(threading.Thread(target=add_signature, args=(Layout.open(shop.package), manifest, signs, second, 1)))
+            others[0].start()
+            others[0].join(1.0)
+        return make(*arguments)
+
+    monkeypatch.setattr(signature, "_manifest", meanwhile)
+    add_signature(shop.layout, manifest, Statement(manifest.digest, NAME, ("v1",), 1), maker, 1)
+    others[0].join()
+    found = signatures_in(shop.layout, manifest.digest)
+    for key in (maker, second):
+        assert sum(key.public.verifies(one.signature, one.payload) for one in found) == 1
 
 
 @needs_openssl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,13 @@ from accordion.artifact.manifest import (
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
 
-__all__ = ["REF_NAME", "Layout", "check_tag", "is_tag", "signature_tag"]
+__all__ = ["REF_NAME", "Layout", "belongs_to_a_version", "check_tag", "is_tag", "signature_tag"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_INDEX_BYTES = 4 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")  # as the OCI distribution specification has it
-_SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}\.sig\Z")
 _OF_A_VERSION = re.compile(r"sha256-[0-9a-f]{64}(\..*)?\Z")  # cosign's, and what OCI 1.1 says where a registry knows no referrers
 
 
@@ -129,13 +128,16 @@ class Layout:
         }
 
     def tags(self) -> dict[str, Descriptor]:
-        """The model versions by tag: what `references` gives, without signatures and other kinds of artifact."""
+        """The model versions by tag: what `references` gives, without what belongs to a version and other kinds of artifact.
+
+        Other tools leave the artifact type out of the index, so that alone would not tell an attestation from a model.
+        """
         return {
             descriptor.annotations[REF_NAME]: descriptor
             for kind, descriptor in self._entries()
             if REF_NAME in descriptor.annotations
             and kind in (None, ARTIFACT_TYPE)
-            and not _SIGNATURE_TAG.match(descriptor.annotations[REF_NAME])
+            and not belongs_to_a_version(descriptor.annotations[REF_NAME])
         }
 
     def manifests(self, *, without: Collection[str] = ()) -> list[Descriptor]:
@@ -259,11 +261,18 @@ class Layout:
 
     def add_manifest(self, tag: str, raw: bytes, *, artifact_type: str | None = None) -> Descriptor:
         """Store any OCI manifest, a signature's too, and let `tag` name it. Errors as in `add_version`."""
+        return self.change_manifest(tag, lambda: raw, artifact_type=artifact_type)
+
+    def change_manifest(self, tag: str, make: Callable[[], bytes], *, artifact_type: str | None = None) -> Descriptor:
+        """As `add_manifest`, where the new manifest rests on what is there: nobody changes the index while `make` makes it.
+
+        `make` must not change the index itself: it would wait for its own lock for ever. Errors as in `add_version`, and its own.
+        """
         if not _TAG.match(tag):
             raise UsageError(f"{tag!r:.140} is no tag: letters, digits, '_', '.' and '-' only, at most 128")
-        digest, size = self.write_blob(raw)
-        descriptor = Descriptor(MANIFEST_MEDIA_TYPE, digest, size, {REF_NAME: tag})
         with held(self.path):
+            digest, size = self.write_blob(make())
+            descriptor = Descriptor(MANIFEST_MEDIA_TYPE, digest, size, {REF_NAME: tag})
             entries = [
                 (kind, entry)
                 for kind, entry in self._entries()

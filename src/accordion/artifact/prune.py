@@ -1,12 +1,15 @@
-"""What a package no longer needs: versions that are dropped, and blobs that nothing names any more."""
+"""What a package no longer needs: versions that are dropped, blobs that nothing names any more, what killed writes have left."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
 
-from accordion.artifact.atomic import held
+from accordion.artifact.atomic import UNFINISHED, held
 from accordion.artifact.blobs import blobs_of
 from accordion.artifact.layout import Layout, belongs_to_a_version
 from accordion.artifact.manifest import MANIFEST_LIMIT
@@ -15,19 +18,24 @@ from accordion.errors import StorageError, UsageError
 __all__ = ["Pruned", "prune"]
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
+OVER_S = 86_400  # a write that has not gone on for so long was killed: a younger one may be under way
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """`tags` that are gone, signatures' too; `blobs` that were deleted, and their bytes."""
+    """`tags` that are gone, signatures' too; `blobs` and `unfinished` files of killed writes that were deleted, and their bytes."""
 
     tags: tuple[str, ...]
     blobs: int
     bytes: int
+    unfinished: int = 0
+    unfinished_bytes: int = 0
 
 
 def prune(layout: Layout, drop: Collection[str] = (), *, dry: bool = False) -> Pruned:
     """Drops these versions, with what belongs to them (signatures), and deletes every blob that the index leads to no longer.
+
+    What writes have left that were killed goes, too, once it is a day old.
 
     The index changes first, so a prune that is killed leaves nothing but blobs that the next one finds. A version that was being
     written or pulled meanwhile may lack a blob afterwards, and whoever writes it is told so. With `dry` nothing changes.
@@ -59,11 +67,26 @@ def prune(layout: Layout, drop: Collection[str] = (), *, dry: bool = False) -> P
                 if _BLOB.fullmatch(path.name) and f"sha256:{path.name}" not in wanted and path.is_file()
             ]
             size = sum(path.stat().st_size for path in idle)
+            left = _unfinished(layout.path)
             if not dry:
                 if gone:
                     layout.remove(gone)
-                for path in idle:
+                for path in (*idle, *left):
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"can't delete in {layout.path}: {error.strerror or error}") from error
-    return Pruned(tuple(gone), len(idle), size)
+    return Pruned(tuple(gone), len(idle), size, len(left), sum(left.values()))
+
+
+def _unfinished(package: Path) -> dict[Path, int]:
+    """Files of writes that were killed, wherever a package is written into, and their bytes. OSError from the disk."""
+    found = {}
+    for folder in (package, package / "blobs" / "sha256"):
+        for path in folder.glob(f"{UNFINISHED}*"):
+            try:
+                stat = path.lstat()
+            except FileNotFoundError:
+                continue  # a write that has ended meanwhile
+            if S_ISREG(stat.st_mode) and time.time() - stat.st_mtime > OVER_S:
+                found[path] = stat.st_size
+    return found

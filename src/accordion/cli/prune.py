@@ -18,8 +18,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "prune",
         help="drop versions of a package, and what nothing needs",
         description="Deletes the blobs of a package that no version needs: those that a moved tag left behind, and with --drop "
-        "those of the versions named. Devices that are in the middle of such a version can't go on with it. Not while something "
-        "is being packaged or pulled into the package.",
+        "those of the versions named; also what writes have left that were killed more than a day ago. Devices that are in the "
+        "middle of such a version can't go on with it. Not while something is being packaged or pulled into the package.",
     )
     parser.add_argument("package", type=Path, metavar="PACKAGE", help="a package directory")
     parser.add_argument("--drop", action="append", default=[], metavar="TAG", help="a version to drop; once more for others")
@@ -33,9 +33,16 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     from accordion.artifact.prune import prune
 
     found = prune(Layout.open(arguments.package), arguments.drop, dry=arguments.dry_run)
-    value = {"dropped": list(found.tags), "blobs": found.blobs, "bytes_freed": found.bytes}
+    value = {
+        "dropped": list(found.tags),
+        "blobs": found.blobs,
+        "unfinished": found.unfinished,
+        "bytes_freed": found.bytes + found.unfinished_bytes,
+    }
     would = "would be deleted" if arguments.dry_run else "deleted"
     lines = [f"{tag}: {'would be dropped' if arguments.dry_run else 'dropped'}" for tag in found.tags]
     lines.append(f"{found.blobs} blobs {would}, {format_bytes(found.bytes)}")
+    if found.unfinished:
+        lines.append(f"{found.unfinished} files of writes that were killed {would}, {format_bytes(found.unfinished_bytes)}")
     context.console.result(value, lines)
     return 0

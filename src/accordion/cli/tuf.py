@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from accordion.cli.console import Context
 from accordion.cli.extras import extra
 from accordion.cli.key import write_private
 from accordion.cli.trusting import PASSWORD, password_from, read_private
-from accordion.errors import StorageError, UsageError
+from accordion.errors import AccordionError, StorageError, UsageError
 from accordion.trust.metadata import ROLES
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _change(repository: TufRepository, arguments: argparse.Namespace) -> None:
     elif arguments.action == "rotate":
         threshold, count = repository.keys_of(arguments.role)
         made = _make(arguments.keys[0], arguments.role, count, password_from(arguments.password_file))
-        repository.change_keys(arguments.role, made, threshold)
+        with _discarded_if_unused(made):
+            repository.change_keys(arguments.role, list(made.values()), threshold)
 
 
 def _init(arguments: argparse.Namespace) -> TufRepository:
@@ -121,7 +123,9 @@ def _init(arguments: argparse.Namespace) -> TufRepository:
     if arguments.repository.exists() and any(arguments.repository.iterdir()):
         raise UsageError(f"{arguments.repository} is not empty: name a new folder for the repository")
     made = {role: _make(folder, role, thresholds.get(role, 1), password) for role in ROLES}
-    return TufRepository.create(arguments.repository, made, thresholds, {role: DAY_S * count for role, count in days.items()})
+    with _discarded_if_unused(path for some in made.values() for path in some):
+        keys = {role: list(some.values()) for role, some in made.items()}
+        return TufRepository.create(arguments.repository, keys, thresholds, {role: DAY_S * count for role, count in days.items()})
 
 
 def _by_role(texts: Sequence[str], option: str) -> dict[str, int]:
@@ -134,22 +138,34 @@ def _by_role(texts: Sequence[str], option: str) -> dict[str, int]:
     return found
 
 
-def _make(folder: Path, role: str, count: int, password: bytes | None) -> list[PrivateKey]:
-    """New keys, written as `ROLE-1.key` and so on, under numbers that are free."""
+def _make(folder: Path, role: str, count: int, password: bytes | None) -> dict[Path, PrivateKey]:
+    """New keys, written as `ROLE-1.key` and so on, under numbers that are free; each by its file."""
     from accordion.trust.keys import ED25519, make_key
 
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"can't make {folder}: {error.strerror or error}") from error
-    made, number = [], 1
+    made: dict[Path, PrivateKey] = {}
+    number = 1
     for _ in range(count):
         while (folder / f"{role}-{number}.key").exists():
             number += 1
-        key = make_key(ED25519)
-        write_private(folder / f"{role}-{number}.key", key.to_pem(password))
-        made.append(key)
+        path, key = folder / f"{role}-{number}.key", make_key(ED25519)
+        write_private(path, key.to_pem(password))
+        made[path] = key
     return made
+
+
+@contextmanager
+def _discarded_if_unused(files: Iterable[Path]) -> Iterator[None]:
+    """New keys are written before the repository speaks of them, lest they be lost; where it never does, they go again."""
+    try:
+        yield
+    except AccordionError:
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _keys(folders: Sequence[Path], password: bytes | None) -> list[PrivateKey]:

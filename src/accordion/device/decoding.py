@@ -16,7 +16,7 @@ from accordion.artifact.digest import Verifier
 from accordion.artifact.nnc import ENCODING, INSTALL
 from accordion.errors import ContentError, DigestError, FormatError, UsageError
 
-__all__ = ["Decoder", "DecodingError", "known_encodings", "missing_library"]
+__all__ = ["Decoder", "DecodingError", "missing_library"]
 
 MOST_BYTES = 2**28  # of one segment: content and outcome are held in memory; larger ones come in their plain form
 MEMORY_FLOOR, MEMORY_TIMES = (
@@ -36,11 +36,6 @@ LIBRARIES: Mapping[str, tuple[str, str]] = {ENCODING: ("nncodec", INSTALL)}
 
 class DecodingError(DigestError):
     """An alternate did not become what it stands for, in time and within its bounds."""
-
-
-def known_encodings() -> tuple[str, ...]:
-    """What `alternate` may be."""
-    return tuple(COMMANDS)
 
 
 def missing_library(encoding: str) -> str | None:

@@ -216,10 +216,15 @@ class RemotePackage:
             self._snapshot = asyncio.run(_load(self.target, self._snapshot))
             self._problem, self.unreachable = None, False
         except AccordionError as error:
-            self.unreachable = isinstance(error, TransferError)
-            if str(error) != self._problem:
-                LOG.warning("%s: %s", self.name, error)
-            self._problem = str(error)
+            self._refuse(str(error), unreachable=isinstance(error, TransferError))
+        except OSError as error:  # of this machine, before anybody was asked: it has no file handles left, for one
+            self._refuse(f"its registry can't be asked from here: {error.strerror or error}", unreachable=True)
+
+    def _refuse(self, problem: str, *, unreachable: bool) -> None:
+        self.unreachable = unreachable
+        if problem != self._problem:
+            LOG.warning("%s: %s", self.name, problem)
+        self._problem = problem
 
 
 async def _load(target: Reference, before: RemoteSnapshot | None) -> RemoteSnapshot:
@@ -244,9 +249,10 @@ async def _load(target: Reference, before: RemoteSnapshot | None) -> RemoteSnaps
     if not made.versions:
         raise FormatError("; ".join(["it holds no model version that can be served", *made.problems])[:1000])
     if before is not None:
-        for digest, document in list(before.by_digest.items())[-MOST_KEPT:]:
-            if digest not in made.by_digest:
-                made.add(None, document, before.versions.get(digest))
+        # From the newest to the oldest, since each snapshot begins with what is current: whose transfers are long over goes first.
+        replaced = [(digest, document) for digest, document in before.by_digest.items() if digest not in made.by_digest]
+        for digest, document in replaced[:MOST_KEPT]:
+            made.add(None, document, before.versions.get(digest))
     return made
 
 

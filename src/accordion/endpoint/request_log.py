@@ -116,7 +116,10 @@ class RequestLog:
                 self._complained = True
 
     def _write(self, lines: list[bytes]) -> None:
-        """Under a lock on the file, which keeps other processes from turning it over meanwhile."""
+        """Takes out of `lines` what is written, so that the rest is what was lost where an OSError ends it.
+
+        Under a lock on the file, which keeps other processes from turning it over meanwhile.
+        """
         while lines:
             with self.path.open("ab") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
@@ -136,7 +139,7 @@ class RequestLog:
                     count, total = count + 1, total + len(line)
                 stream.write(b"".join(lines[:count]))
                 stream.flush()
-                lines = lines[count:]
+                del lines[:count]
 
 
 def check(path: Path) -> None:

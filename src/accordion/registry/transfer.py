@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -154,7 +155,9 @@ async def pull(
 
     try:
         with _incoming(layout.path) as incoming:
-            await _all(bring(blob, incoming) for blob in _unique([manifest.config, *manifest.layers, *signature_blobs]))
+            blobs = _unique([manifest.config, *manifest.layers, *signature_blobs])
+            await _all(bring(blob, incoming) for blob in blobs)
+        await asyncio.to_thread(_sync, [layout.blob_path(blob.digest) for blob in blobs])
     except OSError as error:
         raise StorageError(f"can't write into {out}: {error.strerror or error}") from error
     name = tag or (reference if ":" not in reference else "latest")
@@ -188,6 +191,16 @@ async def _receive(client: RegistryClient, blob: Descriptor, partial: Path, fina
     if blob.size == 0 and blob.digest != sha256_digest(b""):
         raise DigestError(f"the blob {blob.digest} can't be empty")
     partial.replace(final)
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    """Onto the disk, before an index names them that is synced: after a power cut it would lead to blobs that never got there.
+
+    Those that were there already, too: a pull that was interrupted may have left them a moment ago. OSError from the disk.
+    """
+    for path in paths:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def _unique(blobs: Iterable[Descriptor]) -> list[Descriptor]:

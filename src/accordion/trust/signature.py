@@ -83,9 +83,15 @@ def add_signature(layout: Layout, manifest: Manifest, statement: Statement, key:
     `timestamp` is now, in seconds since 1970. ContentError where the earlier signatures are broken, StorageError from the disk.
     """
     payload = statement.to_bytes(timestamp)
-    kept = [one for one in signatures_in(layout, manifest.digest) if not key.public.verifies(one.signature, one.payload)]
-    raw = _manifest([*kept, Signed(payload, key.sign(payload))], manifest, layout.write_blob)
-    return layout.add_manifest(signature_tag(manifest.digest), raw, artifact_type=COSIGN_ARTIFACT_TYPE).digest
+    signed = Signed(payload, key.sign(payload))
+
+    def beside_the_others() -> bytes:
+        kept = [one for one in signatures_in(layout, manifest.digest) if not key.public.verifies(one.signature, one.payload)]
+        return _manifest([*kept, signed], manifest, layout.write_blob)
+
+    # All of it under one lock: who signs at the same time would otherwise start from the same others and take this one away.
+    tag = signature_tag(manifest.digest)
+    return layout.change_manifest(tag, beside_the_others, artifact_type=COSIGN_ARTIFACT_TYPE).digest
 
 
 def _manifest(signatures: Sequence[Signed], subject: Manifest, store: Callable[[bytes], tuple[str, int]]) -> bytes:

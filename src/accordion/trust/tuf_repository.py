@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from accordion.artifact.atomic import write_file
+from accordion.artifact.atomic import UNFINISHED, write_file
 from accordion.artifact.bounded import read_file
 from accordion.errors import FormatError, StorageError, UsageError
 from accordion.trust.files import locked
@@ -25,11 +25,15 @@ __all__ = ["EXPIRES_S", "ROLES", "TufRepository"]
 DAY_S = 86_400
 # For how long each role speaks: who signs rarely, with keys kept far away, for long; the timestamp shows that the rest is fresh.
 EXPIRES_S: Mapping[str, int] = {"root": 365 * DAY_S, "targets": 365 * DAY_S, "snapshot": 30 * DAY_S, "timestamp": 7 * DAY_S}
+WRITTEN = ("targets", "snapshot", "root", "timestamp")  # in this order: devices follow no new snapshot before its timestamp
 PERIOD = "x-accordion-expires-s"  # in each role's metadata: for how long it is signed again
 
 
 class TufRepository:
-    """A folder of metadata, and the private keys that are at hand. Each change is signed and written whole, the timestamp last."""
+    """A folder of metadata, and the private keys that are at hand.
+
+    Each change is signed whole before anything is written, and the timestamp is written last: one that fails leaves nothing behind.
+    """
 
     def __init__(self, folder: Path, keys: Iterable[PrivateKey], now: datetime | None = None) -> None:
         try:
@@ -64,19 +68,20 @@ class TufRepository:
             for key in keys[role]:
                 root.add_key(CryptoSigner(key.crypto).public_key, role)
             root.roles[role].threshold = threshold
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"can't make {folder}: {error.strerror or error}") from error
         signed: dict[str, Any] = {
             "root": root,
             "targets": Targets(),
             "snapshot": Snapshot(meta={"targets.json": MetaFile(1)}),
             "timestamp": Timestamp(snapshot_meta=MetaFile(1)),
         }
-        for role in ("root", "targets", "snapshot", "timestamp"):
+        for role in ROLES:
             signed[role].unrecognized_fields[PERIOD] = expires_s.get(role, EXPIRES_S[role])
-            made._write(role, Metadata(signed[role]), root)
+        files = dict(made._signed(role, Metadata(signed[role]), root) for role in WRITTEN)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"can't make {folder}: {error.strerror or error}") from error
+        made._write(files)
         return made
 
     def targets(self) -> dict[str, str]:
@@ -100,8 +105,7 @@ class TufRepository:
             targets = self._read("targets")
             for path, (digest, size) in listed.items():
                 targets.signed.targets[path] = TargetFile(size, {"sha256": digest.removeprefix("sha256:")}, path)
-            self._next("targets", targets)
-            self._publish()
+            self._publish({"targets": targets})
 
     def remove(self, path: str) -> None:
         """Lists a path no longer. UsageError where it was not."""
@@ -109,16 +113,12 @@ class TufRepository:
             targets = self._read("targets")
             if targets.signed.targets.pop(path, None) is None:
                 raise UsageError(f"{self.folder} does not list {path}")
-            self._next("targets", targets)
-            self._publish()
+            self._publish({"targets": targets})
 
     def renew(self, roles: Sequence[str] = ("timestamp",)) -> None:
         """Signs roles again, so that they speak for another while. What they say stays the same."""
         with self._changing():
-            for role in ("root", "targets", "snapshot"):
-                if role in roles:
-                    self._next(role, self._read(role))
-            self._publish(snapshot="targets" in roles or "snapshot" in roles)
+            self._publish({role: self._read(role) for role in roles})
 
     def change_keys(self, role: str, keys: Sequence[PrivateKey], threshold: int | None = None) -> None:
         """These keys, and no others, sign a role from now on. The root's own change is signed by the old keys and the new ones."""
@@ -126,7 +126,7 @@ class TufRepository:
 
         with self._changing():
             metadata = cast("Metadata[Root]", self._read("root"))
-            root, old = metadata.signed, cast("Metadata[Root]", self._read("root")).signed
+            root = metadata.signed
             wanted = threshold or root.roles[role].threshold
             if wanted > len(keys):
                 raise UsageError(f"{role}: {wanted} of {len(keys)} keys can't sign")
@@ -137,50 +137,70 @@ class TufRepository:
                 self._signers[signer.public_key.keyid] = signer
                 root.add_key(signer.public_key, role)
             root.roles[role].threshold = wanted
-            root.version += 1
-            self._write("root", metadata, root, old)
-            if role in ("targets", "snapshot"):
-                self._next(role, self._read(role))
-            self._publish(snapshot=role in ("targets", "snapshot"))
+            changed: dict[str, Any] = {"root": metadata}
+            if role != "root":
+                changed[role] = self._read(role)
+            self._publish(changed)
 
-    def _publish(self, *, snapshot: bool = True) -> None:
-        """A snapshot of what is there, if it changed, and a timestamp of that."""
+    def _publish(self, changed: Mapping[str, Any]) -> None:
+        """These roles anew, a snapshot if it has to follow, and a timestamp. All is signed before anything is written."""
         from tuf.api.metadata import MetaFile
 
-        if snapshot:
-            made = self._read("snapshot")
-            made.signed.meta["targets.json"] = MetaFile(self._read("targets").signed.version)
-            self._next("snapshot", made)
-        stamp = self._read("timestamp")
-        stamp.signed.snapshot_meta = MetaFile(self._read("snapshot").signed.version)
-        self._next("timestamp", stamp)
+        old = self._read("root").signed
+        made = dict(changed)
+        if "targets" in made:
+            made.setdefault("snapshot", self._read("snapshot"))
+        made.setdefault("timestamp", self._read("timestamp"))
+        for metadata in made.values():
+            metadata.signed.version += 1
+        now = {role: made[role] if role in made else self._read(role) for role in ROLES}
+        now["snapshot"].signed.meta["targets.json"] = MetaFile(now["targets"].signed.version)
+        now["timestamp"].signed.snapshot_meta = MetaFile(now["snapshot"].signed.version)
+        self._write(dict(self._signed(role, made[role], now["root"].signed, old) for role in WRITTEN if role in made))
 
-    def _next(self, role: str, metadata: Any) -> None:
-        metadata.signed.version += 1
-        root = metadata.signed if role == "root" else self._read("root").signed
-        old = self._read("root").signed if role == "root" else None
-        self._write(role, metadata, root, old)
+    def _signed(self, role: str, metadata: Any, root: Root, old: Root | None = None) -> tuple[str, bytes]:
+        """Signed with every key of the role that is at hand: the file's name and content. UsageError if that is not enough keys.
 
-    def _write(self, role: str, metadata: Any, root: Root, old: Root | None = None) -> None:
-        """Signs with every key of the role that is at hand, and writes. UsageError if that is not enough of them."""
+        `old` is the root before this one, whose keys have a say in the root, too.
+        """
         from tuf.api.exceptions import UnsignedMetadataError
 
         signed = metadata.signed
         signed.expires = self.now + timedelta(seconds=int(signed.unrecognized_fields.get(PERIOD, EXPIRES_S[role])))
         metadata.signatures.clear()
-        keyids = dict.fromkeys([*root.roles[role].keyids, *(old.roles[role].keyids if old is not None else [])])
-        for keyid in keyids:
+        judges = [root, old] if role == "root" and old is not None else [root]
+        for keyid in dict.fromkeys(keyid for judge in judges for keyid in judge.roles[role].keyids):
             if keyid in self._signers:
                 metadata.sign(self._signers[keyid], append=True)
-        for judge in (root, *([old] if old is not None else [])):
+        for judge in judges:
             try:
                 judge.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
             except UnsignedMetadataError as error:
                 wanted = judge.roles[role]
                 have = sum(keyid in self._signers for keyid in wanted.keyids)
                 raise UsageError(f"{role} needs {wanted.threshold} of its {len(wanted.keyids)} keys; {have} are at hand") from error
-        name = TIMESTAMP if role == "timestamp" else f"{signed.version}.{role}.json"
-        write_file(self.folder / name, metadata.to_bytes())
+        return TIMESTAMP if role == "timestamp" else f"{signed.version}.{role}.json", metadata.to_bytes()
+
+    def _write(self, files: Mapping[str, bytes]) -> None:
+        """All of these files under their names, in this order, or none of them. StorageError from the disk.
+
+        A full disk shows while they lie under other names. All but the timestamp have new names, so taking them away undoes it.
+        """
+        begun = {self.folder / f"{UNFINISHED}{name}": self.folder / name for name in files}
+        there = []
+        try:
+            for unfinished, data in zip(begun, files.values(), strict=True):
+                write_file(unfinished, data)
+            for unfinished, path in begun.items():
+                unfinished.replace(path)
+                there.append(path)
+        except BaseException as error:
+            if len(there) < len(begun):
+                for path in (*begun, *there):
+                    path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise StorageError(f"can't write into {self.folder}: {error.strerror or error}") from error
+            raise
 
     def _read(self, role: str) -> Any:
         from tuf.api.exceptions import RepositoryError
