@@ -137,6 +137,22 @@ def test_verify_holds_the_promised_file_against_the_plain_layer(tmp_path: Path) 
     assert [line for line in verify_package(tmp_path / "p") if "not the file which it says" in line]
 
 
+def test_verify_holds_the_promised_size_against_the_plain_layer(tmp_path: Path) -> None:
+    """A device makes room for so many bytes and refuses what becomes more or less of them, though the digest is right."""
+    add_version(tmp_path / "p", "latest", 0, compress=True)
+    layout = Layout.open(tmp_path / "p")
+    (tmp_path / "known").mkdir()
+    add_alternates(layout, "latest", ENCODING, StandIn(tmp_path / "known").encode)
+    good = layout.manifest()
+    index, one = list(good.alternates.items())[2]
+    for size in (one.size - 1, one.size + 1):
+        value = json.loads(good.raw)
+        value["layers"][index]["annotations"][SIZE] = str(size)
+        layout.add_version("latest", parse(value))
+        (problem,) = verify_package(tmp_path / "p")
+        assert f"layer {index}: the layer that it stands for is not the file which it says" in problem
+
+
 def test_what_saves_less_than_its_row_in_the_manifest_is_left_out(tmp_path: Path) -> None:
     add_version(tmp_path / "p", "latest", 0)
     layout = Layout.open(tmp_path / "p")

@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accordion.artifact import archive
 from accordion.artifact.archive import compress, decompress, diff_id, diff_id_of, pack, unpack
 from accordion.errors import FormatError
 
@@ -161,6 +162,16 @@ def test_a_frame_that_has_more_than_it_says_is_refused() -> None:
     frame[at : at + 2] = (500 - 256).to_bytes(2, "little")
     with pytest.raises(FormatError, match="corrupt"):
         decompress(bytes(frame), limit=LIMIT, what="it")
+
+
+def test_an_archive_has_so_many_members_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert archive.MOST_MEMBERS == 100_000
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 3)
+    files = {f"{number}": b"x" for number in range(4)}
+    first = dict(list(files.items())[:3])
+    assert read(pack(first)) == first
+    with pytest.raises(FormatError, match="too many members"):
+        read(pack(files))
 
 
 def test_zeros_behind_the_end_of_a_tar_are_its_padding() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper
 
 from accordion.artifact import layout as layout_module
 from accordion.artifact.atomic import write_file, write_named_by_content
+from accordion.artifact.bounded import read_file
 from accordion.artifact.build import ConfigurationParts, build_version, prefix_bytes
 from accordion.artifact.digest import Verifier, sha256_digest
 from accordion.artifact.graph import check_graph
@@ -298,6 +300,28 @@ def test_a_layout_that_a_full_disk_stopped_is_made_whole_next_time(
             Layout.create(tmp_path / spoil.replace("/", "-"))
 
 
+def test_two_that_make_one_layout_do_not_undo_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one begins while the first one is at it, and finds a version in what the first one made."""
+    began, go_on = threading.Event(), threading.Event()
+    first_one = threading.current_thread()
+
+    def slow(path: Path, data: bytes) -> None:
+        if threading.current_thread() is not first_one and path.name == "index.json":
+            began.set()
+            go_on.wait(1.0)
+        write_file(path, data)
+
+    monkeypatch.setattr(layout_module, "write_file", slow)
+    other = threading.Thread(target=Layout.create, args=(tmp_path / "p",))
+    other.start()
+    assert began.wait(60)
+    layout = Layout.create(tmp_path / "p")  # waits for the other
+    layout.add_manifest("v1", b"{}")
+    go_on.set()
+    other.join(60)
+    assert list(Layout.open(tmp_path / "p").tags()) == ["v1"]
+
+
 def test_what_cannot_be_read_is_not_called_wrong(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(self: Layout, tag: str) -> None:
         raise StorageError("can't read it: Permission denied")
@@ -385,6 +409,15 @@ def test_a_failing_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(StorageError, match="No space left"):
         write_file(tmp_path / "file", b"after")
     assert files(tmp_path) == {"file": b"before"}
+
+
+def test_a_file_that_a_person_names_has_its_limit_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 10)
+    assert read_file(tmp_path / "f", 10) == b"x" * 10
+    assert read_file(tmp_path / "f", 11) == b"x" * 10
+    for limit in (9, 0):
+        with pytest.raises(UsageError, match=f"longer than the {limit} bytes"):
+            read_file(tmp_path / "f", limit)
 
 
 def test_a_failing_source_leaves_nothing_behind(tmp_path: Path) -> None:

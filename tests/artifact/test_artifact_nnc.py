@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -67,6 +68,19 @@ def test_extreme_values_and_tensors_of_several_pieces(value: int, count: int, mo
 def test_a_segment_without_integers_comes_through() -> None:
     plain = encode_segment({"w": np.zeros((4, 4), np.float32)})
     assert nnc.decode(nnc.encode(plain), len(plain)) == plain
+
+
+def test_a_head_is_no_more_than_the_segment_needs() -> None:
+    """64 MB of zeros in a few kB: the first step of the decompressor, 32 MiB at most, is the last one for so small a segment."""
+    content, size = made(rest=bytes(64 * 10**6))
+    assert len(content) < 10_000 and size < 1000
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="unpacks to more than"):
+            nnc.decode(content, size)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_segment_is_not_encoded() -> None:

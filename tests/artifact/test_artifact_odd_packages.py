@@ -16,7 +16,7 @@ from accordion.artifact.archive import pack
 from accordion.artifact.bounds import Declared
 from accordion.artifact.graph import check_graph
 from accordion.artifact.layout import Layout
-from accordion.artifact.manifest import WEIGHT_TAR_ZSTD
+from accordion.artifact.manifest import GRAPHS_TAR_ZSTD, WEIGHT_TAR_ZSTD
 from accordion.artifact.tensor_spec import TensorSpec
 from accordion.artifact.verify import verify_package
 from accordion.artifact.weights import SegmentFile, Weights
@@ -112,6 +112,24 @@ def test_a_layer_of_weights_is_one_segment(tmp_path: Path) -> None:
     both = pack(dict(zip(("a.safetensors", "b.safetensors"), segments, strict=True)))
     write(layout, "latest", [(GRAPH_RAW, data, "a.onnx"), (WEIGHT_TAR_ZSTD, both, None)], [(3, "a.onnx")])
     assert "holds 2 files" in verify_package(layout.path)[0]
+    nothing = pack({})
+    write(layout, "latest", [(GRAPH_RAW, data, "a.onnx"), (WEIGHT_TAR_ZSTD, nothing, None)], [(3, "a.onnx")])
+    assert "holds 0 files" in verify_package(layout.path)[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "match"),
+    [("A.onnx", "occurs twice"), ("a.onnx/b.onnx", "is a file and the folder of"), ("a.safetensors/b.onnx", "the folder of")],
+)
+def test_paths_that_meet_in_layers_apart(tmp_path: Path, other: str, match: str) -> None:
+    """What lies in an archive is not in the manifest, so only who unpacks it sees it; on many disks one file overwrites the other."""
+    layout = Layout.create(tmp_path / "odd")
+    (segment,), data, _ = adding("a.onnx", ["a.safetensors"], [1])
+    layers = [(GRAPH_RAW, data, "a.onnx"), (WEIGHT_RAW, segment, "a.safetensors")]
+    for path, problems in (("c.onnx", 0), (other, 1)):
+        write(layout, "latest", [*layers, (GRAPHS_TAR_ZSTD, pack({path: data}), None)], [(3, "a.onnx")])
+        found = verify_package(layout.path)
+        assert len(found) == problems and all(match in line for line in found), found
 
 
 @pytest.mark.parametrize("lacks", ["descriptor", "config"])

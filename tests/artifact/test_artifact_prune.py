@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+<<<<<<< HEAD
 import os
 import time
+=======
+import threading
+from collections.abc import Collection
+>>>>>>> fix-tests
 from pathlib import Path
 
 import pytest
 
+from accordion.artifact.atomic import held
 from accordion.artifact.layout import Layout, signature_tag
 from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE
 from accordion.artifact.prune import prune
 from accordion.artifact.verify import verify_package
 from accordion.cli import main
-from accordion.errors import FormatError, UsageError
+from accordion.errors import FormatError, StorageError, UsageError
 from chain import K, add_version  # type: ignore[import-not-found]
 
 
@@ -81,6 +87,7 @@ def test_nothing_is_deleted_where_what_is_needed_can_not_be_told(layout: Layout)
         Layout.open(layout.path / "nowhere")
 
 
+<<<<<<< HEAD
 def test_what_killed_writes_have_left_goes_once_it_is_a_day_old(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     prune(layout)
     folders = (layout.path, layout.path / "blobs" / "sha256")
@@ -133,3 +140,38 @@ def test_what_belongs_to_a_version_goes_with_it(suffix: str, layout: Layout) -> 
     assert gone in prune(layout, ["v1"]).tags
     assert kept in layout.references() and gone not in layout.references()
     assert verify_package(layout.path) == []
+=======
+def test_an_index_that_can_not_be_written_costs_no_blob(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index changes first: what it still names is all there."""
+
+    def full(self: Layout, tags: Collection[str]) -> None:
+        raise StorageError("the disk is full")
+
+    before = blobs(layout)
+    with monkeypatch.context() as patch:
+        patch.setattr(Layout, "remove", full)
+        with pytest.raises(StorageError, match="full"):
+            prune(layout, ["v1"])
+    assert blobs(layout) == before
+    assert set(layout.tags()) == {"v1", "v2"} and verify_package(layout.path) == []
+
+
+def test_a_prune_waits_for_who_is_at_work_in_the_package(layout: Layout) -> None:
+    """A version that somebody writes meanwhile is in the index by the time that prune reads it."""
+    old = layout.resolve("v1").digest
+    found = threading.Event()
+
+    def work() -> None:
+        prune(layout)
+        found.set()
+
+    before = blobs(layout)
+    other = threading.Thread(target=work)
+    with held(layout.path):
+        other.start()
+        assert not found.wait(1.0)
+        assert blobs(layout) == before
+    other.join(60)
+    assert found.is_set() and len(blobs(layout)) < len(before)
+    assert layout.resolve("v1").digest == old
+>>>>>>> fix-tests

@@ -315,6 +315,19 @@ def test_a_ladder_that_breaks_a_rule_is_refused(value: Any) -> None:
         Ladder.parse(json.dumps(value).encode())
 
 
+@pytest.mark.parametrize("changes", [{"metric": "other"}, {"unit": "%"}, {"direction": "lower"}])
+def test_an_alternative_is_measured_as_its_configuration_is(changes: dict[str, str]) -> None:
+    """Whichever of them a device runs, it has to know how good that is beside the rest."""
+
+    def ladder(**quality: str) -> bytes:
+        alternative = {"kernels": "integer", "graph": "b.onnx", "quality": {**QUALITY, **quality}}
+        return json.dumps(ladder_json(rung(0), rung(1, alternatives=[alternative]))).encode()
+
+    assert len(Ladder.parse(ladder()).configurations[1].alternatives) == 1
+    with pytest.raises(FormatError, match="configuration 1 is measured by another metric"):
+        Ladder.parse(ladder(**changes))
+
+
 def test_a_plain_ladder_layer_is_read_as_it_is() -> None:
     data = json.dumps(ladder_json()).encode()
     assert len(decode_ladder(descriptor(LADDER_JSON, len(data)), data)) == 2

@@ -129,6 +129,20 @@ def test_a_plan_beyond_the_limits_asked_for(liar: Endpoint, tmp_path: Path, requ
     assert nothing_runs(tmp_path / "m")
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_plan_that_ends_in_the_middle_of_a_layer(liar: Endpoint, tmp_path: Path, more: int) -> None:
+    """In itself it is sound: ranges, layers and sums agree."""
+    plan = liar.planned({"max_bytes": 60_000})
+    ((start, end),) = plan["ranges"]
+    plan["layers"][-1]["size"] += more
+    plan |= {"ranges": [[start, end + more]], "bytes_to_send": plan["bytes_to_send"] + more}
+    plan |= {"bytes_total": plan["bytes_total"] + more}
+    liar.plan = lambda request: (200, JSON, json.dumps(plan).encode())
+    with serving(liar) as url, pytest.raises(FormatError, match=f"is for {plan['bytes_total']} bytes, where no layer ends"):
+        fetch(url, tmp_path / "m")
+    assert nothing_runs(tmp_path / "m")
+
+
 def test_a_plan_below_the_quality_asked_for(liar: Endpoint, tmp_path: Path) -> None:
     liar.plan = lambda request: (200, JSON, json.dumps(liar.planned({"max_bytes": 60_000})).encode())
     with serving(liar) as url, pytest.raises(FormatError, match="does not keep the limits"):

@@ -71,3 +71,15 @@ def test_who_is_related(forms: list[PlanTable], version: Callable[..., Version])
     assert relatives({"latest": rtl, "b": block, "lone": lone}, prefers=True) == ["b", "latest"]
     assert relatives({"a": rtl, "b": replace(other_metric, extra=family)}, prefers=True) == []
     assert relatives({"a": replace(rtl, extra={"family": 3}), "b": replace(block, extra={"family": 3})}, prefers=True) == []
+
+
+@pytest.mark.parametrize("field", ["dataset", "split"])
+def test_who_was_measured_on_something_else_is_not_related(forms: list[PlanTable], field: str) -> None:
+    """Same metric, same family: but which of them is the better one, nobody knows."""
+    rtl, block, compact = (table.ladder for table in forms)
+    rungs = tuple(replace(one, quality=replace(one.quality, **{field: "another"})) for one in block.configurations)
+    other = replace(block, configurations=rungs)
+    assert relatives({"a": rtl, "b": other}, prefers=False) == []
+    assert relatives({"latest": rtl, "b": other}, prefers=True) == []
+    assert relatives({"latest": rtl, "b": other, "c": compact}, prefers=True) == ["c", "latest"]
+    assert relatives({"a": other, "b": other}, prefers=False) == ["a", "b"]

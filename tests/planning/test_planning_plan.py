@@ -66,6 +66,15 @@ def test_a_plan_from_elsewhere_is_checked(answer: Plan, field: str, value: Any) 
         Plan.from_json({**answer.to_json(), field: value})
 
 
+@pytest.mark.parametrize("ranges", [[[1550, 3099], [0, 1549]], [[0, 1549], [1549, 3098]], [[0, 3099], [0, -1]]])
+def test_the_ranges_of_a_plan_are_in_order(answer: Plan, ranges: list[list[int]]) -> None:
+    """Their bytes are as many as the plan says, so that only their order is wrong."""
+    good = [[0, 1549], [1551, 3100]]
+    assert Plan.from_json({**answer.to_json(), "ranges": good}).ranges == ((0, 1549), (1551, 3100))
+    with pytest.raises(FormatError, match=r"not in order|whole number"):
+        Plan.from_json({**answer.to_json(), "ranges": ranges})
+
+
 def test_a_plan_is_an_object() -> None:
     with pytest.raises(FormatError):
         Plan.from_json([])

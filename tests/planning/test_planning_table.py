@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,27 @@ def test_min_quality_alone_sends_the_least(version: Maker) -> None:
 
 def test_min_quality_with_an_upper_limit_takes_the_best(version: Maker) -> None:
     assert plan(version(SIZES, QUALITIES), min_quality=0.5, max_bytes=4000).configuration == 1
+
+
+@pytest.mark.parametrize("direction, qualities", [("higher", [0.6, 0.88, 0.9]), ("lower", [1.3, 1.02, 1.0])])
+def test_a_better_versions_quality_asks_for_more_and_a_worse_ones_for_no_less(
+    version: Maker, direction: str, qualities: list[float]
+) -> None:
+    """What is second lies in the interval of the best, so it does, unless another version is so much better that it does not."""
+    manifest, ladder = version(SIZES, qualities, direction=direction)
+    table, measured = PlanTable(manifest, ladder), ladder.configurations[2].quality
+    sign = 1 if direction == "higher" else -1
+
+    def chosen(shift: float | None) -> int:
+        low, high = measured.interval
+        moved = None
+        if shift is not None:
+            by = sign * shift
+            moved = replace(measured, value=measured.value + by, interval=(low + by, high + by))
+        return table.plan("net", Request(prefer="bytes"), at_least=moved).configuration
+
+    assert [chosen(shift) for shift in (None, 0.0, 0.01, 0.5)] == [1, 1, 2, 2]
+    assert [chosen(shift) for shift in (-0.1, -0.5)] == [1, 1]
 
 
 def test_min_quality_with_confidence_uses_the_worse_end_of_the_interval(version: Maker) -> None:

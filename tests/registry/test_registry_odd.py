@@ -15,10 +15,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from accordion.artifact.digest import sha256_digest
 from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import Descriptor
 from accordion.device import Request, fetch
 from accordion.endpoint import create_app, export
-from accordion.errors import AccordionError, TransferError, UsageError
+from accordion.errors import AccordionError, DigestError, TransferError, UsageError
 from accordion.registry import Credentials, Reference, RegistryClient, pull, push
 from accordion.registry.beside import Resolver
 from accordion.registry.http import sent_on
@@ -133,6 +135,51 @@ async def test_credentials_are_looked_for_when_they_are_wanted(fake, layout, tar
     fake.token = "secret"
     async with RegistryClient(target) as client:
         assert "v1" in await client.tags()
+
+
+@pytest.mark.parametrize("said", ["bytes 11-20/100", "bytes 0-9/100", "bytes 10-18/100", "bytes 10-190/200", "bytes */100", None])
+async def test_other_bytes_than_those_asked_for(said: str | None) -> None:
+    """As many, from elsewhere: nothing of them is given out."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["Range"])
+        return web.Response(status=206, body=bytes(10), headers={} if said is None else {"Content-Range": said})
+
+    blob, came = Descriptor("application/x", sha256_digest(bytes(100)), 100), []
+    async with answering(answer) as target, RegistryClient(target) as client:
+        with pytest.raises(TransferError, match="other bytes than the 10-19 asked for"):
+            came += [piece async for piece in client.blob_range(blob, 10, 19)]
+        with pytest.raises(TransferError, match="other bytes than the 10-19 asked for"):
+            await client.stream(blob.digest, 10, 19)
+    assert came == [] and asked == ["bytes=10-19"] * 2
+
+
+@pytest.mark.parametrize("length", ["100", "*"])
+async def test_the_bytes_asked_for(length: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=206, body=b"0123456789", headers={"Content-Range": f"bytes 10-19/{length}"})
+
+    blob = Descriptor("application/x", sha256_digest(bytes(100)), 100)
+    async with answering(answer) as target, RegistryClient(target) as client:
+        assert b"".join([piece async for piece in client.blob_range(blob, 10, 19)]) == b"0123456789"
+
+
+async def test_a_manifest_by_its_tag_is_what_the_registry_promises() -> None:
+    """A tag promises nothing of itself; what stands in the header is held against what came."""
+    raw, said = b"{}", {"Docker-Content-Digest": sha256_digest(b"{}")}
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=raw, headers=said)
+
+    async with answering(answer) as target, RegistryClient(target) as client:
+        assert await client.manifest("v1") == raw
+        said["Docker-Content-Digest"] = sha256_digest(b"{ }")
+        with pytest.raises(DigestError, match=r"the manifest v1 .* is corrupt"):
+            await client.manifest("v1")
+        assert await client.manifest(sha256_digest(raw)) == raw  # here the digest asked for counts
+        said.clear()
+        assert await client.manifest("v1") == raw
 
 
 async def test_a_name_server_that_never_answers(tmp_path: Path, monkeypatch) -> None:

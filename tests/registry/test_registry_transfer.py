@@ -6,6 +6,7 @@ from aiohttp.test_utils import unused_port
 
 from accordion.artifact.digest import sha256_digest
 from accordion.artifact.layout import Layout, signature_tag
+from accordion.artifact.manifest import CONFIG_MEDIA_TYPE, LADDER_JSON, Descriptor, Manifest
 from accordion.errors import DigestError, TransferError, UsageError
 from accordion.registry import Credentials, Reference, RegistryClient, pull, push
 
@@ -90,6 +91,24 @@ async def test_a_registry_that_lies_is_caught(layout, target, tmp_path, fake):
     assert back.tags() == {}
     for path in (back.path / "blobs" / "sha256").iterdir():
         assert sha256_digest(path.read_bytes()) == "sha256:" + path.name
+
+
+async def test_an_empty_blob_has_the_digest_of_nothing(target, tmp_path, fake):
+    """Of nothing no piece ever comes that could be checked."""
+    for content, match in ((b"", None), (b"something", "can't be empty")):
+        blob = Descriptor(CONFIG_MEDIA_TYPE, sha256_digest(content), 0)
+        ladder = Descriptor(LADDER_JSON, sha256_digest(b"{}"), 2)
+        fake.blobs |= {blob.digest: b"", ladder.digest: b"{}"}
+        fake.manifests["v1"] = Manifest.build(blob, [ladder], {}).raw
+        out = tmp_path / ("good" if match is None else "bad")
+        async with RegistryClient(target) as client:
+            if match is None:
+                await pull(client, out)
+                assert Layout.open(out).has_blob(blob)
+            else:
+                with pytest.raises(DigestError, match=match):
+                    await pull(client, out)
+                assert Layout.open(out).tags() == {} and not Layout.open(out).blob_path(blob.digest).exists()
 
 
 async def test_a_corrupt_package_is_not_sent(layout, target, fake):

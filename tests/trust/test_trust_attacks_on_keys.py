@@ -12,15 +12,23 @@ from pathlib import Path
 import pytest
 from mirror import NAME, Shop, drip, endless, nothing_runs, runs  # type: ignore[import-not-found]
 
+from accordion.artifact.digest import sha256_digest
 from accordion.artifact.layout import signature_tag
 from accordion.device import Request, fetch, upgrade, verify_model
 from accordion.errors import ContentError, DigestError, SignatureError, TransferError, UnmeetableError
 from accordion.trust import PROOF, Trust
 from accordion.trust.keys import PrivateKey
+from accordion.trust.signature import Signed
+from accordion.trust.statement import Statement
 
 
 def signature_path(shop: Shop, tag: str) -> str:
     return f"manifests/{signature_tag(shop.digest(tag))}"
+
+
+def signed(key: PrivateKey, digest: str, sequence: int) -> Signed:
+    payload = Statement(digest, NAME, (), sequence).to_bytes(1_700_000_000)
+    return Signed(payload, key.sign(payload))
 
 
 def test_the_honest_case(shop: Shop, trust: Trust, maker: PrivateKey, tmp_path: Path) -> None:
@@ -55,8 +63,6 @@ def test_arbitrary_installation_with_a_signature_that_was_changed(
     good = json.loads(shop.file(signature_path(shop, "v1")))
     row = good["layers"][0]
     payload = base64.b64decode(row["data"]).replace(shop.digest("v1").encode(), shop.digest("v2").encode())
-    from accordion.artifact.digest import sha256_digest
-
     row |= {"data": base64.b64encode(payload).decode(), "digest": sha256_digest(payload)}
     shop.lie(signature_path(shop, "v2"), json.dumps(good).encode())
     with pytest.raises(SignatureError, match="none of the keys"):
@@ -238,6 +244,39 @@ def test_fast_forward_by_one_of_two_keys_is_no_news(
     shop.publish()
     fetch(f"{shop.source}:v1", tmp_path / "again", trust=trust)
     runs(tmp_path / "again", trust, "v1")
+
+
+def test_rollback_below_what_two_keys_have_vouched_for_in_different_words(
+    trust: Trust, maker: PrivateKey, second: PrivateKey
+) -> None:
+    """One says 5, the other 6: enough of them vouch for 5, and what both call 3 is older."""
+    trust.add_keys([NAME], [second.public.pem.encode()], 2)
+    new, old = sha256_digest(b"new"), sha256_digest(b"old")
+    trust.admit(NAME, "stable", new, 3, [signed(maker, new, 5), signed(second, new, 6)])
+    with pytest.raises(SignatureError, match=r"older \(sequence 3\) .* \(5\)"):
+        trust.admit(NAME, "stable", old, 3, [signed(maker, old, 3), signed(second, old, 3)])
+    trust.admit(NAME, "stable", new, 3, [signed(maker, new, 5), signed(second, new, 6)])
+
+
+@pytest.mark.parametrize("sequences", [(1, 9), (9, 1)])
+def test_rollback_below_the_newest_of_several_statements_by_one_key(
+    trust: Trust, maker: PrivateKey, sequences: tuple[int, int]
+) -> None:
+    """A mirror chooses their order, and may leave the newest out later; that it was seen is remembered."""
+    digest = sha256_digest(b"it")
+    trust.admit(NAME, "stable", digest, 2, [signed(maker, digest, one) for one in sequences])
+    for sequence in (1, 8):
+        with pytest.raises(SignatureError, match=rf"older \(sequence {sequence}\) .* \(9\)"):
+            trust.admit(NAME, "stable", digest, 2, [signed(maker, digest, sequence)])
+
+
+def test_another_manifest_than_the_digest_asked_for(trust: Trust, maker: PrivateKey) -> None:
+    """However well it is signed. Who asks for a digest has checked that already; whoever forgets to is told here."""
+    asked, came = sha256_digest(b"asked"), sha256_digest(b"came")
+    signatures = [signed(maker, came, 1)]
+    trust.admit(NAME, came, came, 4, signatures)
+    with pytest.raises(SignatureError, match=f"{came} came where {asked} was asked for"):
+        trust.admit(NAME, asked, came, 4, signatures)
 
 
 def test_wrong_software(shop: Shop, trust: Trust, maker: PrivateKey, tmp_path: Path) -> None:

@@ -202,3 +202,19 @@ def test_a_statement_says_only_what_makes_sense() -> None:
     for kind in ("atomic container signature", 7):
         with pytest.raises(ContentError):
             Statement.parse(json.dumps({"critical": {**value["critical"], "type": kind}}).encode())
+
+
+@pytest.mark.parametrize("text", ["0", "1700000000", "1700000000000", str(2**53)])
+def test_a_sequence_that_cosign_writes_as_text_is_a_number(text: str) -> None:
+    """`cosign sign -a accordion.sequence=…` knows texts only; seconds and milliseconds since 1970 are what scripts give."""
+    value = json.loads(Statement("sha256:" + "1" * 64, "net").to_bytes(0))
+    value["optional"]["accordion.sequence"] = text
+    assert Statement.parse(json.dumps(value).encode()).sequence == int(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.0", " 1", "1_0", "٣", "²", str(2**53 + 1), "9" * 5000])
+def test_a_text_that_is_no_such_number_is_no_sequence(text: str) -> None:
+    value = json.loads(Statement("sha256:" + "1" * 64, "net").to_bytes(0))
+    value["optional"]["accordion.sequence"] = text
+    with pytest.raises(ContentError, match="not a whole number"):
+        Statement.parse(json.dumps(value).encode())
