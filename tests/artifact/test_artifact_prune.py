@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD
 import os
-import time
-=======
 import threading
+import time
 from collections.abc import Collection
->>>>>>> fix-tests
 from pathlib import Path
 
 import pytest
@@ -87,7 +84,6 @@ def test_nothing_is_deleted_where_what_is_needed_can_not_be_told(layout: Layout)
         Layout.open(layout.path / "nowhere")
 
 
-<<<<<<< HEAD
 def test_what_killed_writes_have_left_goes_once_it_is_a_day_old(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     prune(layout)
     folders = (layout.path, layout.path / "blobs" / "sha256")
@@ -140,7 +136,8 @@ def test_what_belongs_to_a_version_goes_with_it(suffix: str, layout: Layout) -> 
     assert gone in prune(layout, ["v1"]).tags
     assert kept in layout.references() and gone not in layout.references()
     assert verify_package(layout.path) == []
-=======
+
+
 def test_an_index_that_can_not_be_written_costs_no_blob(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index changes first: what it still names is all there."""
 
@@ -174,4 +171,3 @@ def test_a_prune_waits_for_who_is_at_work_in_the_package(layout: Layout) -> None
     other.join(60)
     assert found.is_set() and len(blobs(layout)) < len(before)
     assert layout.resolve("v1").digest == old
->>>>>>> fix-tests
