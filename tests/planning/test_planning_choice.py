@@ -77,7 +77,8 @@ def test_who_is_related(forms: list[PlanTable], version: Callable[..., Version])
 def test_who_was_measured_on_something_else_is_not_related(forms: list[PlanTable], field: str) -> None:
     """Same metric, same family: but which of them is the better one, nobody knows."""
     rtl, block, compact = (table.ladder for table in forms)
-    rungs = tuple(replace(one, quality=replace(one.quality, **{field: "another"})) for one in block.configurations)
+    changed: dict[str, Any] = {field: "another"}
+    rungs = tuple(replace(one, quality=replace(one.quality, **changed)) for one in block.configurations)
     other = replace(block, configurations=rungs)
     assert relatives({"a": rtl, "b": other}, prefers=False) == []
     assert relatives({"latest": rtl, "b": other}, prefers=True) == []
