@@ -70,9 +70,9 @@ async def test_what_is_kept_is_what_lies_on_the_disk(client: httpx.AsyncClient, 
     os.utime(path, ns=(1, 1))
     assert (await client.get(url)).content == other
     path.unlink()
-    assert (await client.get(url)).status_code == 404
+    assert (await client.get(url)).status_code == 503  # a version that is served names it
     path.symlink_to(package.path / "oci-layout")
-    assert (await client.get(url)).status_code == 404
+    assert (await client.get(url)).status_code in (404, 503)  # the package may have been looked at again meanwhile
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-0", "bytes=5-", "bytes=-7", "bytes=0-1,10-20,900-", "bytes=2000-", "bytes=0-,1-"])
