@@ -63,10 +63,10 @@ def _papers_points(axes: Axes, group: Group, whole: float) -> bool:
         colour = GREY if point.compression else look("CoML-05" if point.scheme == "CoML" else point.scheme)[0]
         axes.plot(point.share * whole, 100 * point.error, "*", color=colour, markersize=11, markerfacecolor="white", zorder=4)
         if point.compression or point.scheme == "CoML":
-            # They stand close to one another: one name above, one beside, one below.
-            down = {"CoML": 6, "pruned": -3}.get(point.scheme, -12)
+            # They stand close to one another, and under the curves: one name to the left, one beside, one below.
+            away, side = {"CoML": ((-7, -3), "right"), "pruned": ((7, -3), "left")}.get(point.scheme, ((7, -12), "left"))
             place = point.share * whole, 100 * point.error
-            axes.annotate(point.scheme, place, (7, down), textcoords="offset points", color=GREY, fontsize=7)
+            axes.annotate(point.scheme, place, away, textcoords="offset points", ha=side, color=GREY, fontsize=7)
     return True
 
 
