@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from accordion.errors import StorageError
 
-__all__ = ["UNFINISHED", "held", "write_file", "write_named_by_content"]
+__all__ = ["UNFINISHED", "held", "sync_all", "write_file", "write_named_by_content"]
 
 T = TypeVar("T")
 UNFINISHED = ".new-"  # how the name of a file begins that is being written; one that was killed leaves such a file
@@ -53,6 +53,19 @@ def write_named_by_content(folder: Path, chunks: Iterable[bytes], name: Callable
     except OSError as error:
         raise StorageError(f"can't write into {folder}: {error.strerror or error}") from error
     return path
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Files and folders onto the disk, before something names them that is synced. StorageError."""
+    for path in paths:
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StorageError(f"can't write {path}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -40,16 +40,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Makes or removes a token. With --json: {name, token, packages, rights, expires}."""
-    with extra("endpoint"):
-        import accordion.endpoint.tokens  # noqa: F401
     path: Path = arguments.file
     with held(path.parent):  # who adds and who revokes at the same time must not undo each other
         return _change(path, arguments, context)
 
 
 def _change(path: Path, arguments: argparse.Namespace, context: Context) -> int:
-    from accordion.endpoint.tokens import Tokens, make_token
-
+    with extra("endpoint"):
+        from accordion.endpoint.tokens import Tokens, make_token
     before = _read(path)
     known = [grant.name for grant in Tokens.parse(json.dumps(before).encode(), str(path)).grants]
     if arguments.remove:

@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from accordion.artifact.atomic import write_file
+from accordion.artifact.atomic import sync_all, write_file
 from accordion.artifact.strict_json import Fields, dump, parse_object
 from accordion.device.disk import remove_empty
 from accordion.device.state import STATE_LIMIT, State, check_own_path
@@ -31,15 +31,7 @@ def decide(new: Path, old_files: list[str]) -> None:
 
     Its files go to the disk first, all of them: those before are deleted next, and a power cut must leave one version or the other.
     """
-    try:
-        for path in (*new.rglob("*"), new):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-    except OSError as error:
-        raise StorageError(f"can't write {new}: {error.strerror or error}") from error
+    sync_all((*new.rglob("*"), new))
     write_file(new / MARKER, dump({"old": old_files}))
 
 

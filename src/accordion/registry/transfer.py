@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accordion.artifact.atomic import held
+from accordion.artifact.atomic import held, sync_all
 from accordion.artifact.blobs import blobs_of
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.layout import Layout, check_tag, signature_tag
@@ -157,7 +156,9 @@ async def pull(
         with _incoming(layout.path) as incoming:
             blobs = _unique([manifest.config, *manifest.layers, *signature_blobs])
             await _all(bring(blob, incoming) for blob in blobs)
-        await asyncio.to_thread(_sync, [layout.blob_path(blob.digest) for blob in blobs])
+        # Before an index names them that is synced: after a power cut it would lead to blobs that never got there. Those that were
+        # there already, too: a pull that was interrupted may have left them a moment ago.
+        await asyncio.to_thread(sync_all, [layout.blob_path(blob.digest) for blob in blobs])
     except OSError as error:
         raise StorageError(f"can't write into {out}: {error.strerror or error}") from error
     name = tag or (reference if ":" not in reference else "latest")
@@ -191,16 +192,6 @@ async def _receive(client: RegistryClient, blob: Descriptor, partial: Path, fina
     if blob.size == 0 and blob.digest != sha256_digest(b""):
         raise DigestError(f"the blob {blob.digest} can't be empty")
     partial.replace(final)
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    """Onto the disk, before an index names them that is synced: after a power cut it would lead to blobs that never got there.
-
-    Those that were there already, too: a pull that was interrupted may have left them a moment ago. OSError from the disk.
-    """
-    for path in paths:
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
 
 
 def _unique(blobs: Iterable[Descriptor]) -> list[Descriptor]:

@@ -154,14 +154,13 @@ class _State:
     def end(self, whose: list[int]) -> Adaptation:
         self._directory.write_adapting(None)
         rows = [self.done[k] for k in whose]
-        changed = {id(t): t.numel() for own in self.norms.values.values() for t in own.values()}
         return Adaptation(
             tuple(whose),
             tuple(row["before"] for row in rows),
             tuple(row["after"] for row in rows),
             tuple(k for k, row in zip(whose, rows, strict=True) if row["kept"]),
             tuple(k for k, row in zip(whose, rows, strict=True) if row["head"]),
-            sum(changed.values()),
+            self.norms.changed_values,
         )
 
 

@@ -64,8 +64,7 @@ def calibrate(
         directory.write_adapting(None)  # what was adapted before is gone
         progress("the same validation pictures again")
         after = _errors(network if found is None else found.applied(network), validation)
-    changed = {} if found is None else {id(t): t.numel() for own in found.values.values() for t in own.values()}
-    return Calibration(watched, before, after, sum(changed.values()))
+    return Calibration(watched, before, after, 0 if found is None else found.changed_values)
 
 
 def _errors(measured: ElasticNetwork, validation: Split) -> tuple[float, ...]:

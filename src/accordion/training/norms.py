@@ -38,6 +38,11 @@ class Norms:
     shared: dict[str, Tensor]
     values: dict[int, dict[str, Tensor]]
 
+    @property
+    def changed_values(self) -> int:
+        """The numbers that some configuration has different from the complete one, each counted once: a package carries them on top."""
+        return sum({id(t): t.numel() for own in self.values.values() for t in own.values()}.values())
+
     def applied(self, network: ElasticNetwork) -> ElasticNetwork:
         """The network with these statistics, over a copy of its module. UsageError if they are another network's."""
         module = copy.deepcopy(network.module)
