@@ -40,7 +40,7 @@ class Norms:
 
     @property
     def changed_values(self) -> int:
-        """The numbers that some configuration has different from the complete one, each counted once: a package carries them on top."""
+        """Numbers that some configuration has different from the complete one, each once: a package carries them on top."""
         return sum({id(t): t.numel() for own in self.values.values() for t in own.values()}.values())
 
     def applied(self, network: ElasticNetwork) -> ElasticNetwork:
