@@ -165,6 +165,17 @@ def test_heads_of_stages_become_heads_of_configurations(config: TrainingConfig, 
         assert torch.allclose(one, other, atol=1e-4)
 
 
+def test_the_smallest_alone(trained: Path, adapted: tuple[Path, Any], tmp_path: Path) -> None:
+    """They learn what they learn when all do; everything else stays."""
+    shutil.copytree(trained, tmp_path / "run")
+    found = adapt(tmp_path / "run", epochs=3, heads=2, smallest=1)
+    assert found.configurations == found.heads == (0,)
+    assert (found.before[0], found.after[0]) == (adapted[1].before[0], adapted[1].after[0])
+    for one, other in zip(answers(tmp_path / "run")[1:], answers(trained)[1:], strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(answers(tmp_path / "run")[0], answers(adapted[0])[0])
+
+
 def test_the_same_twice_goes_on_learning(adapted: tuple[Path, Any], tmp_path: Path) -> None:
     shutil.copytree(adapted[0], tmp_path / "run")
     again = adapt(tmp_path / "run", epochs=1, heads=2)
@@ -191,13 +202,15 @@ def test_a_norm_learns_a_factor_and_a_shift_and_says_them_as_statistics() -> Non
 
 
 def test_wrong_usage(trained: Path, config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
-    for wrong in ({"epochs": 0}, {"learning_rate": 0.0}, {"heads": -1}):
+    for wrong in ({"epochs": 0}, {"learning_rate": 0.0}, {"heads": -1}, {"smallest": 0}):
         with pytest.raises(UsageError, match="make no adaptation"):
             adapt(trained, **wrong)  # type: ignore[arg-type]
     plain = tmp_path / "plain"
     train(replace(config, recipe=config.recipe.with_changes(epochs=1)), plain, accelerator="cpu", dataset=few_digits)
     with pytest.raises(UsageError, match="calibrate it, or give heads"):
         adapt(plain, heads=0, dataset=few_digits)
+    with pytest.raises(UsageError, match="none of the 1 smallest configurations"):
+        adapt(plain, heads=0, smallest=1, dataset=few_digits)
     (tmp_path / "run").mkdir()
     shutil.copytree(trained, tmp_path / "run", dirs_exist_ok=True)
     for text in ("{", "[]", '{"asked": 1, "done": {"0": {"before": 1}}}'):
@@ -215,6 +228,8 @@ def test_the_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(told["validation_errors"]) == len(told["validation_errors_before"]) == 2
     assert main(["adapt", str(run), "--epochs", "1", "--heads", "0"]) == 0
     assert "validation error" in capsys.readouterr().out
-    for wrong in (["--learning-rate", "2"], ["--epochs", "0"], ["--heads", "-1"]):
+    assert main(["adapt", str(run), "--epochs", "1", "--smallest", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["configurations"] == [0]
+    for wrong in (["--learning-rate", "2"], ["--epochs", "0"], ["--heads", "-1"], ["--smallest", "0"]):
         assert main(["adapt", str(run), *wrong]) == 2
     assert main(["adapt", str(tmp_path / "nothing")]) == 2

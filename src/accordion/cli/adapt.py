@@ -33,7 +33,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="N",
         help="how many of the smallest configurations get a head (as many as take 1%% of the complete network's parameters)",
     )
+    parser.add_argument(
+        "--smallest", type=options.count, metavar="N", help="adapt the N smallest configurations alone, which gain most (all)"
+    )
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="of the arithmetic (as in the training)")
+    parser.add_argument("--accelerator", default="auto", help="Lightning Fabric's: cpu, cuda, … (auto)")
     return parser
 
 
@@ -49,7 +53,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         epochs=arguments.epochs,
         learning_rate=arguments.learning_rate,
         heads=arguments.heads,
+        smallest=arguments.smallest,
         precision=arguments.precision,
+        accelerator=arguments.accelerator,
         progress=context.console.progress,
     )
     document = {

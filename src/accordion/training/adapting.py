@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from accordion.data import Dataset, Split, batches_per_epoch, load, training_batches
@@ -30,6 +31,7 @@ from accordion.errors import FormatError, StoppedError, StorageError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
 from accordion.training.norms import Norms
+from accordion.training.parallel import make_fabric
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import load_weights
 from accordion.training.signals import duration, on_signals
@@ -68,26 +70,33 @@ def adapt(
     epochs: int = EPOCHS,
     learning_rate: float = LEARNING_RATE,
     heads: int | None = None,
+    smallest: int | None = None,
     precision: str | None = None,
+    accelerator: str = "auto",
     progress: Progress = lambda line: None,
     dataset: Dataset | None = None,
 ) -> Adaptation:
     """Adapts every configuration of the finished training in `run` but the complete one, the smallest first.
 
+    With `smallest`, so many of them only: they gain most, and a step of theirs costs least.
+
     Factors and shifts learn where a configuration has batch-norm statistics of its own (see `calibrate`); heads, from labels alone,
     in the `heads` smallest configurations (left out: in as many as take 1 % of the complete network's parameters together). What
     does not lower a configuration's validation error is dropped. Profiling and packaging see the result; profile again after it.
-    `precision` is that of the arithmetic (`32-true` or `bf16-mixed`), the training's if left out.
+    `precision` is that of the arithmetic (`32-true` or `bf16-mixed`), the training's if left out; `accelerator` is Fabric's.
 
     A configuration is written as soon as it is done, and the same call goes on with the others after a stop. After its end it goes
     on from what it has brought; `calibrate` takes all of it back.
 
     Raises:
-        UsageError: the training has not finished; no configuration has anything of its own to adapt; numbers that make no sense.
+        UsageError: the training has not finished; no configuration has anything of its own to adapt; numbers that make no sense;
+            an accelerator that is not there.
         StoppedError: a signal asked for it.
     """
     if epochs < 1 or not 0 < learning_rate <= 1 or (heads is not None and heads < 0):
         raise UsageError(f"{epochs} epochs at a rate of {learning_rate:g} for {heads} heads make no adaptation")
+    if smallest is not None and smallest < 1:
+        raise UsageError(f"the {smallest} smallest configurations make no adaptation: name one at least")
     directory = RunDirectory(run)
     config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
     if config.explores:
@@ -97,14 +106,16 @@ def adapt(
     training, validation = dataset.hold_out()
     if precision is not None:
         config = replace(config, precision=precision)
+    fabric = make_fabric(accelerator, 1, config.precision)
     count = _heads(network) if heads is None else min(heads, len(network) - 1)
-    asked = {"epochs": epochs, "learning_rate": learning_rate, "heads": count, "precision": config.precision}
+    most = len(network) - 1 if smallest is None else min(smallest, len(network) - 1)
+    asked = {"epochs": epochs, "learning_rate": learning_rate, "heads": count, "smallest": most, "precision": config.precision}
     with directory.locked():
         state = _State.begin(directory, asked)
-        whose = [k for k in range(len(network) - 1) if _own_norms(state.norms.values.get(k, {})) or k < count]
+        whose = [k for k in range(most) if _own_norms(state.norms.values.get(k, {})) or k < count]
         if not whose:
-            raise UsageError(f"no configuration of {run} has batch-norm statistics of its own: calibrate it, or give heads")
-        work = _Work(config, network, training, validation, dataset.mirror, epochs, learning_rate, progress)
+            raise UsageError(f"{_these(smallest)} of {run} has batch-norm statistics of its own: calibrate it, or give heads")
+        work = _Work(config, fabric, network, training, validation, dataset.mirror, epochs, learning_rate, progress)
         with on_signals(work.ask):
             for index, k in enumerate(whose):
                 if k in state.done:
@@ -114,6 +125,10 @@ def adapt(
                 state.take(k, before, after, values)
                 progress(f"configuration {k}: validation error {before:.2%} before, {after:.2%} after")
         return state.end(whose)
+
+
+def _these(smallest: int | None) -> str:
+    return "no configuration" if smallest is None else f"none of the {smallest} smallest configurations"
 
 
 def _heads(network: ElasticNetwork) -> int:
@@ -183,13 +198,27 @@ class _Norm(nn.Module):
     """A batch norm whose factor and shift by channel learn: `stretch` [c] is the logarithm of how much larger the factor is than it
     was, `move` [c] how many deviations the mean has moved."""
 
+    scale: Tensor
+    bias: Tensor
+    mean: Tensor
+    deviation: Tensor
+    most: Tensor
+
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         assert norm.running_mean is not None and norm.running_var is not None
-        self.scale, self.bias = norm.weight.detach(), norm.bias.detach()
-        self.mean, self.deviation = norm.running_mean, (norm.running_var + norm.eps).sqrt()
+        deviation = (norm.running_var + norm.eps).sqrt()
         # A variance below zero could not be said; what the norm's epsilon alone holds back can't grow.
-        self.most = (self.deviation.square() / norm.eps).log() / 2
+        most = (deviation.square() / norm.eps).log() / 2
+        fixed = {
+            "scale": norm.weight.detach(),
+            "bias": norm.bias.detach(),
+            "mean": norm.running_mean,
+            "deviation": deviation,
+            "most": most,
+        }
+        for name, values in fixed.items():
+            self.register_buffer(name, values)  # so that they go to the device with what learns
         self.epsilon = norm.eps
         self.stretch = nn.Parameter(torch.zeros_like(self.mean))
         self.move = nn.Parameter(torch.zeros_like(self.mean))
@@ -212,6 +241,7 @@ class _Norm(nn.Module):
 @dataclass
 class _Work:
     config: TrainingConfig
+    fabric: Fabric
     network: ElasticNetwork
     training: Split
     validation: Split
@@ -243,7 +273,8 @@ class _Work:
         linear = view.get_submodule(HEAD) if head else None
         if linear is not None:
             linear.requires_grad_(True)
-        self._train(view, k)
+        self._train(view.to(self.fabric.device), k)
+        view.to("cpu")
         values: dict[str, Tensor] = {}
         for path, made in norms_of.items():
             values[f"{path}.running_mean"], values[f"{path}.running_var"] = made.statistics()
@@ -265,14 +296,15 @@ class _Work:
     def _train(self, view: nn.Module, k: int) -> None:
         learning = [p for p in view.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(learning, lr=self.learning_rate, momentum=MOMENTUM, nesterov=True)
-        batch = min(BATCH, len(self.training))
+        batch, device = min(BATCH, len(self.training)), self.fabric.device
         total = self.epochs * batches_per_epoch(len(self.training), batch)
         began = said = time.monotonic()
         for step, (x, y) in enumerate(self._pictures(batch)):
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * (1 + math.cos(math.pi * step / total)) / 2
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16-mixed"):
-                logits = view(x.contiguous(memory_format=torch.channels_last))
+            x, y = x.to(device).contiguous(memory_format=torch.channels_last), y.to(device)
+            with self.fabric.autocast():
+                logits = view(x)
             optimizer.zero_grad()
             torch.autograd.backward(F.cross_entropy(logits.float(), y))
             optimizer.step()
