@@ -59,6 +59,14 @@ class UnmeetableError(AccordionError):
         self.limit = limit
         self.nearest = nearest
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it comes out of another process as what it is."""
+        return _unmeetable, (type(self), str(self), self.limit, self.nearest)
+
+
+def _unmeetable(kind: type[UnmeetableError], message: str, limit: str, nearest: Mapping[str, Any] | None) -> UnmeetableError:
+    return kind(message, limit=limit, nearest=nearest)
+
 
 class ContentError(AccordionError):
     """What is there is not what was promised."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from accordion.errors import UsageError
 
-__all__ = ["format_bytes", "format_rate", "format_seconds", "parse_bits_per_second", "parse_bytes", "parse_seconds"]
+__all__ = ["format_bytes", "format_rate", "format_seconds", "parse_bits_per_second", "parse_bytes", "parse_seconds", "whole_number"]
 
 _SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0, "h": 3600.0}
 _BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -26,6 +28,22 @@ def _parse(text: str, units: Mapping[str, float], what: str, example: str) -> fl
     if not math.isfinite(value):
         raise UsageError(f"{text!r} is too large to be {what}")
     return value
+
+
+def whole_number(value: Any, what: str, *, least: int | None = None) -> int:
+    """`value` as an int, if it is a whole number (NumPy's too), of at least `least` if given; UsageError otherwise."""
+    number = None if isinstance(value, bool) else _index(value)
+    if number is None or (least is not None and number < least):
+        from_there = "" if least is None else f" from {least} on"
+        raise UsageError(f"{what} must be a whole number{from_there}, not {str(value)[:60]!r}")
+    return number
+
+
+def _index(value: Any) -> int | None:
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def parse_seconds(text: str) -> float:

@@ -124,6 +124,35 @@ def test_many_small_weights_inside_of_the_graph() -> None:
     refused(model, "holds weights in the graph itself")
 
 
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8])
+def test_weights_in_pieces_that_are_each_small_enough(kind: int) -> None:
+    """A few masks and means may stand in the graph, a layer's weights may not, however they are cut."""
+
+    def model(count: int, how: str) -> onnx.ModelProto:
+        made = sound().model
+        for index in range(count):
+            tensor = helper.make_tensor(f"m{index}", kind, [20, 10], [1] * 200)
+            if how == "tensor":
+                made.graph.initializer.append(tensor)
+            elif how == "constant":
+                made.graph.node.append(helper.make_node("Constant", [], [f"m{index}"], value=tensor))
+            else:
+                made.graph.node.append(helper.make_node("Constant", [], [f"m{index}"], value_floats=[1.0] * 200))
+        return made
+
+    for how in ("tensor", "constant", "floats"):
+        check_graph(model(10, how).SerializeToString(), {"a": 1000}, "it")
+        refused(model(100, how), "holds weights in the graph itself")
+
+
+def test_shapes_and_short_constants_inside_of_the_graph_are_no_weights() -> None:
+    model = sound().model
+    for index in range(200):
+        model.graph.initializer.append(helper.make_tensor(f"i{index}", TensorProto.INT64, [100], [1] * 100))
+        model.graph.initializer.append(helper.make_tensor(f"f{index}", TensorProto.FLOAT, [16], [1.0] * 16))
+    check_graph(model.SerializeToString(), {"a": 1000}, "it")
+
+
 def test_a_tensor_with_fewer_elements_than_it_says() -> None:
     model = sound().model
     model.graph.initializer.append(TensorProto(name="m", data_type=TensorProto.INT64, dims=[4], raw_data=b"\0" * 8))

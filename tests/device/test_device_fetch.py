@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,7 +18,9 @@ import pytest
 
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
+from accordion.cli import main
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
+from accordion.device.store import Store
 from accordion.endpoint import export
 from accordion.errors import DigestError, TransferError, UnmeetableError, UsageError
 from chain import WIDTH, K, add_version, expected  # type: ignore[import-not-found]
@@ -66,8 +69,15 @@ def test_fetch_plus_upgrade_is_one_fetch(endpoint: str, tmp_path: Path) -> None:
 def test_upgrade_to_a_configuration(endpoint: str, tmp_path: Path) -> None:
     fetch(endpoint, tmp_path / "m", Request(max_bytes=60_000))
     assert upgrade(tmp_path / "m", to=3).configuration == 3
-    with pytest.raises(UsageError, match="no configuration 99"):
-        upgrade(tmp_path / "m", to=99)
+    for nowhere in (99, -1):
+        with pytest.raises(UsageError, match=f"no configuration {nowhere}"):
+            upgrade(tmp_path / "m", to=nowhere)
+    with pytest.raises(UsageError, match="whole number"):
+        upgrade(tmp_path / "m", to=4.5)  # type: ignore[arg-type]
+    with Model.open(tmp_path / "m") as model:
+        assert model.configuration == 3
+    assert upgrade(tmp_path / "m", to=np.int64(4)).configuration == 4
+    assert shed(tmp_path / "m", np.int64(2))[0] == 2
 
 
 def test_what_is_complete_at_the_deadline_is_the_answer_and_the_rest_is_kept(endpoint: str, tmp_path: Path) -> None:
@@ -90,6 +100,24 @@ def test_nothing_complete_at_the_deadline(endpoint: str, tmp_path: Path) -> None
     assert kept > 4000
     whole = fetch(endpoint, tmp_path / "whole").bytes_received
     assert fetch(endpoint, tmp_path / "m").bytes_received < whole - 4000
+
+
+def test_a_fetch_that_was_cut_off_before_the_ladder_is_no_broken_model(
+    package: Path, endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is there to run yet, and nothing that is there is wrong."""
+    model = tmp_path / "m"
+    base = endpoint.removesuffix("/chain")
+    Store.begin(model, Layout.open(package).manifest("latest"), name="chain", url=base, reference=None)
+    assert (model / "state.json").exists() and not (model / "ladder.json").exists()
+    assert verify_model(model) == []
+    for act in (lambda: Model.open(model), lambda: shed(model, 0)):
+        with pytest.raises(UnmeetableError, match="no ladder yet"):
+            act()
+    assert main(["run", str(model), str(tmp_path / "none.npy")]) == 3
+    assert "fetch it again" in capsys.readouterr().err
+    assert main(["verify", str(model)]) == 0
+    assert fetch(endpoint, model).configuration == K - 1
 
 
 def test_what_had_arrived_of_another_model_goes(endpoint: str, served: str, tmp_path: Path) -> None:
@@ -132,6 +160,37 @@ async def test_a_caller_runs_each_configuration_while_the_next_arrives(endpoint:
             answers(tmp_path / "m", k)
     assert seen == list(range(K))
     assert delivery.result.configuration == K - 1
+
+
+async def test_a_delivery_is_told_to_the_end_however_often_one_asks(endpoint: str, tmp_path: Path) -> None:
+    delivery = Fetch(endpoint, tmp_path / "m")
+    with pytest.raises(UsageError, match="async with"):
+        _ = [one async for one in delivery]
+    async with delivery:
+        assert len([one async for one in delivery]) == K
+        assert [one async for one in delivery] == []
+
+
+async def test_what_made_a_delivery_fail_is_told_once_at_least(endpoint: str, tmp_path: Path) -> None:
+    unknown = endpoint.replace("/chain", "/nosuch")
+    with pytest.raises(UsageError, match="nosuch"):
+        async with Fetch(unknown, tmp_path / "a") as unseen:
+            assert unseen._task is not None
+            await asyncio.wait([unseen._task])
+    async with Fetch(unknown, tmp_path / "b") as delivery:
+        with pytest.raises(UsageError, match="nosuch"):
+            _ = [one async for one in delivery]
+    with pytest.raises(UsageError, match="nosuch"):
+        _ = delivery.result
+
+
+async def test_an_event_loop_is_not_held_up(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="async with Fetch"):
+        fetch(endpoint, tmp_path / "m")
+    result = await asyncio.to_thread(fetch, endpoint, tmp_path / "m")
+    with pytest.raises(UsageError, match="async with Fetch"):
+        upgrade(tmp_path / "m")
+    assert result.configuration == K - 1
 
 
 async def test_leaving_early_keeps_what_arrived(endpoint: str, tmp_path: Path) -> None:
@@ -199,6 +258,7 @@ def test_another_version_takes_its_place_whole(endpoint: str, tmp_path: Path) ->
     with Model.open(tmp_path / "m") as model:
         before = model.run(X)["y"]
         result = upgrade(tmp_path / "m", Request(reference="v2"))
+        assert [k for k, _ in result.ready] == [result.configuration]  # the old version's answers are none of this one
         np.testing.assert_array_equal(model.run(X)["y"], before)  # the session under way is the old one
         model.refresh()
         assert not np.allclose(model.run(X)["y"], before)
@@ -233,6 +293,17 @@ def test_a_deadline_that_passed_before_anything_was_waited_for_was_not_met(endpo
     fetch(endpoint, tmp_path / "m")
     result = upgrade(tmp_path / "m", Request(deadline_s=1e-9))
     assert (result.configuration, result.deadline_met) == (K - 1, False)
+
+
+def test_what_another_model_was_ready_for_is_not_told(endpoint: str, served: str, tmp_path: Path) -> None:
+    told: list[int] = []
+
+    async def ready(k: int, _seconds: float) -> None:
+        told.append(k)
+
+    fetch(endpoint, tmp_path / "m", Request(max_bytes=100_000))
+    result = fetch(f"{served}/precision", tmp_path / "m", observer=Observer(ready=ready))
+    assert told == [result.configuration] == [k for k, _ in result.ready]
 
 
 def test_another_model_is_no_answer_to_a_deadline(endpoint: str, tmp_path: Path) -> None:
@@ -312,6 +383,41 @@ def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: 
         server.shutdown()
     assert result.configuration == 2
     answers(tmp_path / "m", 2)
+
+
+@pytest.mark.parametrize("status", [404, 422])
+def test_an_endpoint_that_does_not_know_what_is_held_is_asked_again(package: Path, tmp_path: Path, status: int) -> None:
+    """Whatever its words are. Where there are no plans at all, and problems say so, the device plans for itself."""
+    import http.server
+
+    export(package, tmp_path / "static")
+    asked: list[bool] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "static"))  # type: ignore[arg-type]
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append("held" in request)
+            self.send_response(status if asked[-1] else 404)
+            self.send_header("Content-Type", "application/problem+json")
+            self.end_headers()
+            self.wfile.write(json.dumps({"title": "no", "detail": "unknown manifest"}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/chain"
+        fetch(f"{url}:latest", tmp_path / "m", Request(max_bytes=100_000))
+        result = upgrade(tmp_path / "m", Request(reference="v2"))
+        with pytest.raises(UsageError, match="has no chain:v3"):
+            upgrade(tmp_path / "m", Request(reference="v3"))
+        server.shutdown()
+    assert asked == [False, True, False, True, False]
+    assert result.manifest == Layout.open(package).manifest("v2").digest
 
 
 def test_a_server_that_lies_is_found_out(package: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def nothing_runs(folder: Path) -> bool:
     try:
         with Model.open(folder) as model:
             return model.configuration is None
-    except (ContentError, UsageError):
+    except (ContentError, UnmeetableError, UsageError):
         return True
 
 

@@ -269,3 +269,48 @@ def test_the_shape_check_leaves_the_module_as_it_was() -> None:
     assert (module.training, module[0].training, module[1].training) == (True, True, False)
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
     assert not module[1]._forward_hooks
+
+
+def test_what_was_taken_out_follows_the_networks_mode() -> None:
+    network = plain().train()
+    small = network.at(2)
+    pair = small.get_submodule("encoder.pair")
+    assert small.training and pair.training
+    network.eval()
+    assert not small.training and not pair.training
+
+
+class Indexed(nn.Module):
+    """Calls its blocks by their place in a Sequential, where what is left out closes up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body[2](self.body[1](self.body[0](x)))
+        return y
+
+
+class Idle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 5), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.a(x)
+        return y
+
+
+class Lost(Idle):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("nowhere")
+
+
+def test_a_module_that_does_not_run_without_its_blocks_is_found_out() -> None:
+    with pytest.raises(UsageError, match=r"without the blocks body\.1, body\.2 does not take"):
+        ElasticNetwork(Indexed(), right_to_left((("body.0", "body.1", "body.2"),)), torch.rand(2, 5))
+    with pytest.raises(UsageError, match=r"these blocks never run.*: b"):
+        ElasticNetwork(Idle(), right_to_left((("a", "b"),)), torch.rand(2, 5))
+    with pytest.raises(UsageError, match="nowhere"):
+        ElasticNetwork(Lost(), right_to_left((("a", "b"),)), torch.rand(2, 5))

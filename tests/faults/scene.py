@@ -19,7 +19,7 @@ from accordion.artifact.manifest import Manifest
 from accordion.device import Model, verify_model
 from accordion.device.exchange import INCOMING, NEXT
 from accordion.device.state import State
-from accordion.errors import ContentError, UsageError
+from accordion.errors import ContentError, UnmeetableError, UsageError
 from chain import WIDTH, K, add_version, weights  # type: ignore[import-not-found]
 from serving import address_of, start_serving  # type: ignore[import-not-found]
 
@@ -134,7 +134,7 @@ def answers(folder: Path, package: Path) -> tuple[str, int] | None:
     """
     try:
         model = Model.open(folder)
-    except (ContentError, UsageError):
+    except (ContentError, UnmeetableError, UsageError):
         return None
     with model:
         last = model.configuration

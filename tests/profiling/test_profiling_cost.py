@@ -45,3 +45,15 @@ def test_threads_are_as_before_afterwards() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_attention_is_counted(layers: int) -> None:
+    """In eval mode PyTorch takes a fused path, of which its counter sees nothing."""
+    width, heads, inner, length = 8, 2, 16, 5
+    module = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, heads, inner, batch_first=True), layers)
+    projections = length * width * 4 * width + 2 * length * width * inner
+    products = 2 * length * length * width
+    fused = torch.backends.mha.get_fastpath_enabled()
+    assert count_macs(module, torch.zeros(1, length, width)) == layers * (projections + products)
+    assert torch.backends.mha.get_fastpath_enabled() == fused

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -178,8 +179,9 @@ def test_the_smallest_alone(trained: Path, adapted: tuple[Path, Any], tmp_path: 
 
 def test_the_same_twice_goes_on_learning(adapted: tuple[Path, Any], tmp_path: Path) -> None:
     shutil.copytree(adapted[0], tmp_path / "run")
-    again = adapt(tmp_path / "run", epochs=1, heads=2)
-    assert again.before == adapted[1].after
+    again = adapt(str(tmp_path / "run"), epochs=np.int64(1), heads=np.int64(1))
+    assert again.before == (adapted[1].after[0], adapted[1].after[2])
+    assert again.heads == adapted[1].heads  # also those that it did not go on with
 
 
 def test_a_norm_learns_a_factor_and_a_shift_and_says_them_as_statistics() -> None:
@@ -202,9 +204,19 @@ def test_a_norm_learns_a_factor_and_a_shift_and_says_them_as_statistics() -> Non
 
 
 def test_wrong_usage(trained: Path, config: TrainingConfig, few_digits: Dataset, tmp_path: Path) -> None:
-    for wrong in ({"epochs": 0}, {"learning_rate": 0.0}, {"heads": -1}, {"smallest": 0}):
-        with pytest.raises(UsageError, match="make no adaptation"):
+    for wrong, problem in (
+        ({"epochs": 0}, "whole number"), ({"epochs": 1.5}, "whole number"), ({"learning_rate": 0.0}, "learning rate"),
+        ({"heads": -1}, "whole number"), ({"heads": 1.5}, "whole number"), ({"smallest": 0}, "whole number"),
+        ({"precision": "64-true"}, "precision"), ({"accelerator": "none"}, "can't train on"),
+        ({"dataset": replace(few_digits, train=few_digits.train.take(np.arange(3)))}, "too few pictures"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=problem):
             adapt(trained, **wrong)  # type: ignore[arg-type]
+    only = tmp_path / "only"
+    one = replace(config, order=OrderTable("one", ((1, 1, 1),)), network="resnet8", policy="uniform")
+    train(replace(one, recipe=config.recipe.with_changes(epochs=1)), only, accelerator="cpu", dataset=few_digits)
+    with pytest.raises(UsageError, match="one configuration"):
+        adapt(only, dataset=few_digits)
     plain = tmp_path / "plain"
     train(replace(config, recipe=config.recipe.with_changes(epochs=1)), plain, accelerator="cpu", dataset=few_digits)
     with pytest.raises(UsageError, match="calibrate it, or give heads"):
@@ -213,7 +225,12 @@ def test_wrong_usage(trained: Path, config: TrainingConfig, few_digits: Dataset,
         adapt(plain, heads=0, smallest=1, dataset=few_digits)
     (tmp_path / "run").mkdir()
     shutil.copytree(trained, tmp_path / "run", dirs_exist_ok=True)
-    for text in ("{", "[]", '{"asked": 1, "done": {"0": {"before": 1}}}'):
+    for text in (
+        "{",
+        "[]",
+        '{"asked": 1, "done": {"0": {"before": 1}}}',
+        '{"done": {"x": {"before": 0.5, "after": 0.4, "kept": true}}}',
+    ):
         (tmp_path / "run" / "adapting.json").write_text(text)
         with pytest.raises(FormatError, match="damaged"):
             adapt(tmp_path / "run")

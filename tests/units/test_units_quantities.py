@@ -2,12 +2,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accordion.errors import UsageError
-from accordion.units import format_bytes, format_rate, format_seconds, parse_bits_per_second, parse_bytes, parse_seconds
+from accordion.units import (
+    format_bytes,
+    format_rate,
+    format_seconds,
+    parse_bits_per_second,
+    parse_bytes,
+    parse_seconds,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +113,17 @@ def test_a_time_written_and_read_again_is_the_same_to_three_digits(seconds: floa
 @given(st.floats(1, 1e12))
 def test_a_rate_written_and_read_again_is_the_same_to_three_digits(rate: float) -> None:
     assert parse_bits_per_second(format_rate(rate)) == pytest.approx(rate, rel=0.006)
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_whole_numbers(value: int) -> None:
+    assert type(whole_number(value, "it", least=3)) is int
+    assert whole_number(value, "it") == 3
+    with pytest.raises(UsageError, match="it must be a whole number from 4 on, not '3'"):
+        whole_number(value, "it", least=4)
+
+
+@pytest.mark.parametrize("value", [3.0, "3", None, True, float("nan"), np.array([3])])
+def test_what_is_no_whole_number(value: object) -> None:
+    with pytest.raises(UsageError, match="must be a whole number"):
+        whole_number(value, "it")

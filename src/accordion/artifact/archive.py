@@ -1,7 +1,8 @@
 """tar+zstd layers: packed to the same bytes every time, unpacked within bounds.
 
-Only plain files in the ustar form are read: no links, folders, devices, extended headers or sparse files. What is left is
-simple enough to be checked completely while it streams, in bounded memory.
+Only plain files in the ustar form are read, with pax's extended headers where a common writer adds them (a path, a size, times):
+no links, folders, devices or sparse files. What is left is simple enough to be checked completely while it streams, in bounded
+memory.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ UNPACKED_LIMIT = 2**36  # bytes
 UNPACKED_FLOOR = 64 * 2**20  # bytes that any archive may unpack to …
 UNPACKED_RATIO = 200  # … and as a multiple of its own size
 _BLOCK = 512  # bytes, tar's unit
+_EXTENDED_LIMIT = 2**16  # bytes of one extended header
+_READ_OTHERWISE = ("GNU.sparse.", "linkpath", "hdrcharset")  # records after which a member is not what its header says
 _HEADER = 18  # bytes, the most that the header of a zstd frame takes
 _AT_ONCE = 32 * 2**20  # bytes that are made in one step, if the frame says that it has no more
 _FEED = 1024  # bytes given to the decompressor at once: 4 can become a block of 128 KiB, so a step makes at most 32 MiB
@@ -100,8 +103,15 @@ def unpack(source: IO[bytes], *, limit: int, what: str) -> Iterator[tuple[str, b
     """
     reader = _Reader(_pieces(source, limit, what), what)
     seen: set[str] = set()
+    extended: dict[str, str] = {}  # of the next member
     while any(header := reader.take(_BLOCK)):
-        path, size = _member(header, what)
+        member = _header(header, what)
+        if member.type == tarfile.XHDTYPE and not extended and member.size <= _EXTENDED_LIMIT:
+            extended = _records(reader.take(member.size), what)
+            reader.take(-member.size % _BLOCK)
+            continue
+        path, size = _file(member, extended, what)
+        extended = {}
         if path.lower() in seen or len(seen) >= MOST_MEMBERS:
             raise FormatError(f"{what}: {path!r} occurs twice, or there are too many members")
         if size > limit:
@@ -110,21 +120,49 @@ def unpack(source: IO[bytes], *, limit: int, what: str) -> Iterator[tuple[str, b
         data = reader.take(size)
         reader.take(-size % _BLOCK)
         yield path, data
+    if extended:
+        raise FormatError(f"{what} ends with an extended header")
     reader.finish()
 
 
-def _member(header: bytes, what: str) -> tuple[str, int]:
-    """Path and size out of a tar header."""
+def _header(header: bytes, what: str) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
     except (tarfile.HeaderError, ValueError) as error:
         raise FormatError(f"{what} is not a readable tar+zstd archive: {error}") from error
     if header[257:262] != b"ustar" or not 0 <= member.size < 2**62:
         raise FormatError(f"{what} is not a readable tar+zstd archive: a header is not of the ustar form")
-    path = check_path(member.name, what)
+    return member
+
+
+def _file(member: tarfile.TarInfo, extended: Mapping[str, str], what: str) -> tuple[str, int]:
+    """Path and size of a file."""
+    size = extended.get("size", str(member.size))
+    path = check_path(extended.get("path", member.name).removeprefix("./"), what)
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise FormatError(f"{what}: {path!r} is not a regular file")
-    return path, member.size
+    if not (size.isascii() and size.isdigit() and len(size) < 19):
+        raise FormatError(f"{what}: {path!r} has a size that is no number")
+    return path, int(size)
+
+
+def _records(data: bytes, what: str) -> dict[str, str]:
+    """What an extended header says, a record "LENGTH KEY=VALUE" a line."""
+    found = {}
+    while data:
+        length, space, _ = data.partition(b" ")
+        count = int(length) if space and length.isdigit() and len(length) < 9 else 0
+        key, equals, value = data[len(length) + 1 : count - 1].partition(b"=")
+        if not equals or data[count - 1 : count] != b"\n":
+            raise FormatError(f"{what} is not a readable tar+zstd archive: an extended header is broken")
+        try:
+            found[key.decode()] = value.decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{what} is not a readable tar+zstd archive: an extended header is no UTF-8") from error
+        data = data[count:]
+    if odd := [key for key in found if key.startswith(_READ_OTHERWISE)]:
+        raise FormatError(f"{what} is not a readable tar+zstd archive: it says {odd[0][:40]!r} of a member")
+    return found
 
 
 def _pieces(source: IO[bytes], limit: int, what: str) -> Iterator[bytes]:

@@ -29,12 +29,16 @@ __all__ = ["GRAPH_LIMIT", "check_graph"]
 GRAPH_LIMIT = 64 * 2**20  # bytes of one graph
 INLINE_LIMIT = 4096  # bytes of one tensor or list that stays in the graph: shapes, axes, a few constants
 INLINE_TOTAL = 4 * 2**20  # bytes of all of them
+INLINE_VALUES = 16  # numbers that a constant may have before it counts as weights: a picture's means, some axes
+INLINE_WEIGHTS = 2**14  # bytes of all that do; a mask or two
 MOST_NODES = 20_000  # the complete ResNet-56 with planes has 801; telling the size of what one makes takes up to half a millisecond
 MOST_ELEMENTS = 2**40
 MOST_DIMS = 32
 OLDEST_IR = 3  # of 2017; what is newer than the installed library can't be read rightly
 EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+TABLES = "ai.onnx.ml"
+DOMAINS = frozenset({"", "ai.onnx", TABLES})
+_COUNTING = frozenset({6, 7, 9, 12, 13})  # types that weights do not have: INT32, INT64, BOOL, UINT32, UINT64
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 
 
@@ -96,7 +100,7 @@ def _check_operator_sets(model: onnx.ModelProto, what: str) -> None:
 class _Check:
     def __init__(self, files: Mapping[str, int], weights: Weights | None, what: str, remembered: Remembered) -> None:
         self.files, self.weights, self.what, self.remembered = files, weights, what, remembered
-        self.inline = 0
+        self.inline = self.weights_inline = 0
         self.read: set[str] = set()
 
     def fail(self, problem: str) -> FormatError:
@@ -139,16 +143,17 @@ class _Check:
     def node(self, node: onnx.NodeProto, raw: bytes) -> Kind:
         """What a node is by itself."""
         if (found := self.remembered.nodes.get(raw)) is not None:
-            self.count(0, "a node", found[1])
+            self.count(0, "a node", found[1], weights=found[2])
             return found[0]
-        before = self.inline
+        before = self.inline, self.weights_inline
         self.texts(node.name, node.op_type, node.domain, *node.input, *node.output, *(one.name for one in node.attribute))
         if node.domain not in DOMAINS:
             raise self.fail(f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}")
         for attribute in node.attribute:
-            self.attribute(attribute)
+            self.attribute(attribute, table=node.domain == TABLES)
         kind = kind_of(node)
-        self.remembered.keep(self.remembered.nodes, raw, (kind, self.inline - before), 2 * len(raw))
+        counted = self.inline - before[0], self.weights_inline - before[1]
+        self.remembered.keep(self.remembered.nodes, raw, (kind, *counted), 2 * len(raw))
         return kind
 
     def values(self, graph: onnx.GraphProto) -> None:
@@ -162,22 +167,23 @@ class _Check:
         if not all(isinstance(text, str) for text in found):
             raise self.fail("one of its names is no text (UTF-8)")
 
-    def attribute(self, attribute: onnx.AttributeProto) -> None:
+    def attribute(self, attribute: onnx.AttributeProto, *, table: bool) -> None:
         if attribute.sparse_tensor.ByteSize() or attribute.sparse_tensors:
             raise self.fail("it holds sparse tensors")
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
             if tensor.data_location == EXTERNAL:
                 raise self.fail("an attribute points to a file")
-            self.count(tensor.ByteSize(), f"the attribute {attribute.name[:40]!r}")
+            self.count(tensor.ByteSize(), f"the attribute {attribute.name[:40]!r}", weights=_weights(tensor))
         size = len(attribute.s) + 4 * len(attribute.floats) + 8 * len(attribute.ints) + sum(map(len, attribute.strings))
-        self.count(size, f"the attribute {attribute.name[:40]!r}")
+        many = len(attribute.floats) > INLINE_VALUES and not table  # trees have no other place
+        self.count(size, f"the attribute {attribute.name[:40]!r}", weights=size if many else 0)
         if attribute.HasField("g") or attribute.graphs:
             raise self.fail(f"the attribute {attribute.name[:40]!r} is a graph: branches and loops have no bound")
 
     def tensor(self, row: Row) -> None:
         where = f"the tensor {row.node.name[:80]!r}"
         if row.node.data_location != EXTERNAL:
-            self.count(row.node.ByteSize(), where)
+            self.count(row.node.ByteSize(), where, weights=_weights(row.node))
             if any(size < 0 for size in row.node.dims):
                 raise self.fail(f"{where} has a shape that nothing can have")
             return
@@ -219,8 +225,16 @@ class _Check:
             raise self.fail(f"{where} has no offset or length that is a number")
         return int(text)
 
-    def count(self, size: int, where: str, several: int = 0) -> None:
-        """`size` bytes of one thing inside of the graph, or `several` of things that were counted one by one before."""
+    def count(self, size: int, where: str, several: int = 0, *, weights: int = 0) -> None:
+        """`size` bytes of one thing inside of the graph, or `several` of things that were counted one by one before; `weights` of
+        them may be such."""
         self.inline += size + several
-        if size > INLINE_LIMIT + 256 or self.inline > INLINE_TOTAL:
+        self.weights_inline += weights
+        if size > INLINE_LIMIT + 256 or self.inline > INLINE_TOTAL or self.weights_inline > INLINE_WEIGHTS:
             raise self.fail(f"{where} holds weights in the graph itself: they belong into a segment")
+
+
+def _weights(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor inside of the graph that may be weights."""
+    few = math.prod(tensor.dims) <= INLINE_VALUES
+    return 0 if few or tensor.data_type in _COUNTING else tensor.ByteSize()

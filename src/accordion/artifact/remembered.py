@@ -35,7 +35,7 @@ class Row:
 class Remembered:
     """Each dictionary by what its values follow from; `keep` fills them as long as there is room."""
 
-    nodes: dict[bytes, tuple[Kind, int]] = field(default_factory=dict)  # that keep the rules: kind, bytes inside of the graph
+    nodes: dict[bytes, tuple[Kind, int, int]] = field(default_factory=dict)  # that keep the rules: kind, bytes inside, of weights
     places: dict[bytes, tuple[str, int, int, int]] = field(default_factory=dict)  # of tensors that keep the rules
     values: dict[Any, Any] = field(default_factory=dict)  # tensors, and one value for all that are alike
     walked: dict[Any, Any] = field(default_factory=dict)  # what nodes of a kind make of the values that go in

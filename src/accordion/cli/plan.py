@@ -67,10 +67,10 @@ def make(arguments: argparse.Namespace) -> Plan:
         request = request if link is None else link.into(request)
         try:
             data = asyncio.run(_ask(target, request))
-        except UsageError as error:
-            if held is None or "held" not in str(error):
+        except UsageError:
+            if held is None:
                 raise
-            data = None  # it does not know the version that is held; here both are known
+            data = None  # perhaps it does not know the version that is held; here both are known, and what else is wrong is said
         if data is not None:
             return Plan.from_json(data)
     request = request_from(arguments, held=held)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from accordion.cli.console import Context
 from accordion.cli.trusting import add_trust, trust_from
-from accordion.errors import ContentError
+from accordion.errors import ContentError, FormatError
 
 if TYPE_CHECKING:
     from accordion.trust import Trust
@@ -34,9 +34,13 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     from accordion.cli.source import kind_of
 
     path: Path = arguments.path
-    kind = kind_of(path)
     trust = trust_from(arguments)
-    problems = _package(path, trust) if kind == "package" else _model(path, trust)
+    kind = "package"
+    try:
+        kind = kind_of(path)
+        problems = _package(path, trust) if kind == "package" else _model(path, trust)
+    except FormatError as error:  # it is neither
+        problems = [str(error)]
     for problem in problems:
         context.console.progress(problem)
     lines = (

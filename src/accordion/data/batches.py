@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accordion.data.dataset import Split
+from accordion.errors import UsageError
 
 __all__ = ["augment", "batches_per_epoch", "resize", "training_batches"]
 
@@ -20,7 +21,9 @@ PADDING = 1 / 8  # of the side, added all round before the random crop: 4 pixels
 
 
 def batches_per_epoch(rows: int, batch: int) -> int:
-    """Full batches only: a short last one would have noisier batch-norm statistics."""
+    """Full batches only: a short last one would have noisier batch-norm statistics. UsageError for a batch of nothing."""
+    if batch < 1:
+        raise UsageError(f"a batch holds one picture at least, not {batch}")
     return max(rows // batch, 1)
 
 

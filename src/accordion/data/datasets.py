@@ -95,7 +95,7 @@ def available(name: str) -> bool:
     return any(_zips(folder, name) or (folder / spec.url.rpartition("/")[2]).is_file() for folder in folders())
 
 
-def load(name: str, *, folder: Path | None = None, download: bool = True) -> Dataset:
+def load(name: str, *, folder: Path | str | None = None, download: bool = True) -> Dataset:
     """Loads `digits`, `cifar10`, `cifar100`, or one's own: `FILE.npz` (see `accordion.data.own`).
 
     CIFAR is read from `folder` (else see `folders`) as the zip archives of lossless sheets or as the canonical binary tar, and
@@ -107,7 +107,7 @@ def load(name: str, *, folder: Path | None = None, download: bool = True) -> Dat
     if is_own(name):
         return read_own(name)
     spec = _spec(name)
-    places = [folder] if folder is not None else folders()
+    places = [Path(folder)] if folder is not None else folders()
     for place in places:
         if zips := _zips(place, name):
             return _assemble(name, spec, {split: _read_zip(path) for split, path in zips.items()}, _zip_classes(zips["test"]))

@@ -64,7 +64,7 @@ class _Delivering:
         self.receiver = Receiver(job, observer, self.pace)
         self.folder = Folder(job, observer.say, self._tell)
         self.alternates: Alternates | None = None
-        self.ready: list[tuple[int, float]] = []
+        self.ready: list[tuple[str, int, float]] = []  # of which version, which configuration, and when
         self.met = True
 
     async def work(self) -> Delivery:
@@ -182,10 +182,11 @@ class _Delivering:
                 data = await client.plan(request.to_json())
                 self.pace.round_trip(time.monotonic() - began)
                 await asyncio.wait([second], timeout=PING_S)
-            except UsageError as error:
-                if held is None or "held" not in str(error):
+            except UsageError:
+                if held is None:
                     raise
-                data = await client.plan(replace(request, held=None).to_json())  # it does not know that version
+                # Perhaps it does not know that version; if something else is wrong, the second answer says so.
+                data = await client.plan(replace(request, held=None).to_json())
         except UnmeetableError as error:
             # A deadline is the device's to keep: it tries, and what arrives is kept. Other limits are facts.
             if error.limit != "deadline_s" or error.nearest is None:
@@ -227,7 +228,7 @@ class _Delivering:
     def _plan_here(self, manifest: Manifest, ladder: Ladder, held: Held | None, overhead: Overhead) -> Goal:
         self.folder.begin(manifest, self.request.reference or self.job.target.reference)
         if self.job.to is not None:
-            if self.job.to >= len(ladder):
+            if not 0 <= self.job.to < len(ladder):
                 raise UsageError(f"there is no configuration {self.job.to}: {self.job.target.name} has 0 to {len(ladder) - 1}")
             return Goal(manifest, self.job.to, ladder.configurations[self.job.to].layers)
         known = None
@@ -396,9 +397,9 @@ class _Delivering:
                 f"the plan of {self.job.target} is for configuration {goal.k}, which does not keep the limits asked for"
             )
 
-    async def _tell(self, k: int) -> None:
+    async def _tell(self, digest: str, k: int) -> None:
         now = time.monotonic() - self.job.started
-        self.ready.append((k, now))
+        self.ready.append((digest, k, now))
         if self.observer.ready is not None:
             await self.observer.ready(k, now)
 
@@ -424,7 +425,7 @@ class _Delivering:
             bytes_reused=sum(max(0, layer.size - self.receiver.came[layer.digest]) for layer in layers),
             seconds=seconds,
             deadline_met=self.met,
-            ready=tuple(self.ready),
+            ready=tuple((k, when) for digest, k, when in self.ready if digest == held.manifest),
             events=tuple(self.receiver.events),
         )
 

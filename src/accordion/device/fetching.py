@@ -19,6 +19,7 @@ from accordion.planning.links import LinkModel
 from accordion.registry.auth import Credentials
 from accordion.registry.reference import Reference, parse_reference
 from accordion.trust import Trust
+from accordion.units import whole_number
 
 __all__ = ["Fetch", "fetch", "upgrade"]
 
@@ -47,14 +48,14 @@ def fetch(
     one and what decodes it is installed; whatever goes wrong with that, they come as they are.
 
     Raises:
-        UsageError: a bad address, an unknown name, a folder that holds something else.
+        UsageError: a bad address, an unknown name, a folder that holds something else; an event loop runs here (see `Fetch`).
         UnmeetableError: no configuration keeps the limits, or nothing was complete at the deadline; what arrived is kept.
         ContentError: what arrived is not what was promised, or (SignatureError) not signed as it must be; it was not used.
         TransferError: the other side can't be reached or broke off; what arrived is kept.
         StorageError: the disk failed.
     """
     job = _fetch_job(source, model, request, link, believed, credentials, started, trust, alternate)
-    return asyncio.run(deliver(job, observer or Observer()))
+    return _waited_for(job, observer)
 
 
 def upgrade(
@@ -75,7 +76,15 @@ def upgrade(
     With `request.reference`, to that version: the folder is the old one until the new one is whole. Errors as of `fetch`.
     """
     job = _upgrade_job(model, request, to, link, believed, credentials, started, trust, alternate)
-    return asyncio.run(deliver(job, observer or Observer()))
+    return _waited_for(job, observer)
+
+
+def _waited_for(job: Job, observer: Observer | None) -> Delivery:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(deliver(job, observer or Observer()))
+    raise UsageError("an event loop runs here, which must not be held up: use `async with Fetch(…)`, or call this in a thread")
 
 
 class Fetch:
@@ -86,7 +95,8 @@ class Fetch:
                 ...  # it is whole: it may run
         result = delivery.result
 
-    Leaving the block early stops the transfer; what arrived is kept.
+    Leaving the block early stops the transfer; what arrived is kept. What made it fail is raised in the loop, or at the end of the
+    block if nobody has heard of it before.
     """
 
     def __init__(
@@ -104,6 +114,7 @@ class Fetch:
         self._job = _fetch_job(source, model, request, link, believed, credentials, None, trust, alternate)
         self._queue: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
         self._task: asyncio.Task[Delivery] | None = None
+        self._heard = False  # whether somebody was told how it ended
 
     @classmethod
     def upgrade(
@@ -123,6 +134,7 @@ class Fetch:
         made._job = _upgrade_job(model, request, to, link, believed, credentials, None, trust, alternate)
         made._queue = asyncio.Queue()
         made._task = None
+        made._heard = False
         return made
 
     @property
@@ -132,6 +144,7 @@ class Fetch:
             raise UsageError("the delivery has not ended yet")
         if self._task.cancelled():
             raise UsageError("the delivery was left before it had ended: what came is kept for the next one")
+        self._heard = True
         return self._task.result()
 
     async def __aenter__(self) -> Self:
@@ -146,11 +159,17 @@ class Fetch:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
+        elif self._task is not None and not self._task.cancelled() and not self._heard and kind is None:
+            self._task.result()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, float]]:
+        if self._task is None:
+            raise UsageError("nothing is being fetched yet: `async with Fetch(…) as delivery` begins it")
         while (item := await self._queue.get()) is not None:
             yield item
-        if self._task is not None and not self._task.cancelled():
+        self._queue.put_nowait(None)  # whoever asks again is told the same
+        if not self._task.cancelled():
+            self._heard = True
             self._task.result()
 
 
@@ -186,6 +205,8 @@ def _upgrade_job(
         limit is not None for limit in (request.min_quality, request.max_bytes, request.max_macs, request.max_energy_j)
     ):
         raise UsageError("the configuration to upgrade to is named: leave limits of quality, bytes, operations and energy out")
+    if to is not None:
+        to = whole_number(to, "the configuration to upgrade to")
     store = Store.open(Path(model))
     state = store.state
     if not state.url:

@@ -12,7 +12,7 @@ from accordion.device.disk import is_full
 from accordion.device.job import Job
 from accordion.device.placing import Batch
 from accordion.device.store import Store
-from accordion.errors import ContentError, DigestError, StorageError, UsageError
+from accordion.errors import ContentError, DigestError, StorageError, UnmeetableError, UsageError
 from accordion.planning import Held
 from accordion.trust import Proof
 
@@ -25,14 +25,14 @@ FETCH_AGAIN = ("; fetch it again", ": fetch it again")
 class Folder:
     """`running` is what the folder holds, `store` where the goal grows: the same, or the next version beside it.
 
-    `tell` hears of each configuration that may run now.
+    `tell` hears of each configuration that may run now, and of which version it is.
     """
 
-    def __init__(self, job: Job, say: Callable[[str], None], tell: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, job: Job, say: Callable[[str], None], tell: Callable[[str, int], Awaitable[None]]) -> None:
         self.job, self.say, self.tell = job, say, tell
         self.running: Store | None = None
         self.store: Store | None = None
-        self.told: set[int] = set()
+        self.told: set[tuple[str, int]] = set()
 
     async def take_stock(self) -> None:
         """Looks at what is there; what is broken is forgotten and comes again."""
@@ -54,8 +54,9 @@ class Folder:
             self.running.provable = True
         if broken := await asyncio.to_thread(self.running.repair):
             self.say(f"no longer what was fetched, so it comes again: {', '.join(broken[:5])}")
-        if (held := self.held()) is not None:
-            await self._tell(held.configuration)
+        held = self.held()
+        if held is not None and self.running.state.name == self.job.target.name:  # another model's is nothing that was asked for
+            await self._tell(held.manifest, held.configuration)
 
     def held(self) -> Held | None:
         """The largest configuration that may run."""
@@ -63,7 +64,7 @@ class Folder:
             return None
         try:
             complete = self.running.complete(self.running.ladder())
-        except ContentError:
+        except (ContentError, UnmeetableError):
             return None
         return None if complete is None else Held(self.running.manifest.digest, complete)
 
@@ -109,7 +110,7 @@ class Folder:
         finally:
             if store is self.running:
                 for k in whole:
-                    await self._tell(k)
+                    await self._tell(store.manifest.digest, k)
 
     @staticmethod
     def _take(store: Store, batch: Batch, check: Callable[[], None], whole: list[int]) -> None:
@@ -149,16 +150,16 @@ class Folder:
             await asyncio.to_thread(store.check_configuration, ladder, k)
             store.save(k)
             self.running = self.store = await asyncio.to_thread(store.exchange)
-            await self._tell(k)
+            await self._tell(store.manifest.digest, k)
         else:
             k = store.complete(store.ladder())
             store.save(k)
-            if k is not None and k not in self.told:
-                await self._tell(k)
+            if k is not None and (store.manifest.digest, k) not in self.told:
+                await self._tell(store.manifest.digest, k)
 
-    async def _tell(self, k: int) -> None:
-        self.told.add(k)
-        await self.tell(k)
+    async def _tell(self, digest: str, k: int) -> None:
+        self.told.add((digest, k))
+        await self.tell(digest, k)
 
 
 def _with_room(store: Store, index: int, write: Callable[[], None]) -> StorageError | None:

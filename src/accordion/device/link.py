@@ -29,8 +29,8 @@ class Link:
     start_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rate_bps is not None and not self.rate_bps > 0:
-            raise UsageError(f"a link of {self.rate_bps:g} bits a second brings nothing")
+        if self.rate_bps is not None and not 0 < self.rate_bps < float("inf"):
+            raise UsageError(f"a link can't have {self.rate_bps:g} bits a second; left out, it goes as fast as it can")
         if self.rtt_s is not None and not 0 <= self.rtt_s < float("inf"):
             raise UsageError(f"a round trip can't take {self.rtt_s:g} s")
         if self.trace is not None and self.rate_bps is not None:

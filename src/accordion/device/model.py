@@ -23,6 +23,7 @@ from accordion.device.yielding import yielding
 from accordion.errors import AccordionError, ContentError, DigestError, FormatError, StorageError, UnmeetableError, UsageError
 from accordion.planning.energy import ladder_j
 from accordion.trust import Trust
+from accordion.units import whole_number
 
 if TYPE_CHECKING:  # it takes long to import: a transfer can begin meanwhile
     import onnxruntime
@@ -65,8 +66,13 @@ class Model:
 
         Raises:
             UsageError: there is no model.
+            UnmeetableError: not even its ladder has arrived.
             ContentError: what is there is broken, or not signed as this device wants it (SignatureError).
         """
+        threads, sessions = (
+            whole_number(threads, "the number of threads", least=0),
+            whole_number(sessions, "the number of sessions"),
+        )
         trust = trust or Trust.configured()
         # Where it is now, whatever becomes the working directory: a daemon changes that.
         store, ladder, warnings = _opened(Path(path).absolute(), trust)
@@ -228,7 +234,10 @@ class Model:
         return k, name
 
     def kernels(self, k: int) -> tuple[str, ...]:
-        """The ways in which configuration `k` can be run with what is here: `float`, and what else its ladder names."""
+        """The ways in which configuration `k` can be run with what is here: `float`, and what else its ladder names. UsageError if
+        there is no such configuration."""
+        if not 0 <= k < len(self.ladder):
+            raise UsageError(f"there is no configuration {k}: this model has 0 to {len(self.ladder) - 1}")
         rung, complete = self.ladder.configurations[k], self.configuration
         held = rung.layers if complete is None else self.ladder.configurations[complete].layers
         return (FLOAT_KERNELS, *(one.kernels for one in rung.alternatives_within(max(held, rung.layers))))
@@ -251,7 +260,10 @@ class Model:
         k, session, ladder = self._prepared(configuration, max_macs, max_energy_j, kernels)
         specs = ladder.inputs_of(k)
         feed = dict(inputs) if isinstance(inputs, Mapping) else {specs[0].name: inputs}
-        given = {name: np.asarray(value) for name, value in feed.items()}
+        try:
+            given = {name: np.asarray(value) for name, value in feed.items()}
+        except ValueError as error:  # rows of different lengths
+            raise UsageError(f"what was given is no array: {_first_line(error)}") from error
         for spec in specs:
             if spec.name in given:
                 check_range(given[spec.name], spec, f"what was given for {spec.name!r}")
@@ -376,7 +388,7 @@ def _opened(path: Path, trust: Trust | None) -> tuple[Store, Ladder, tuple[str, 
     store = Store.open(path)
     try:
         return store, *_trusted(store, trust)
-    except (ContentError, StorageError):  # a file may go between being seen and being read
+    except (ContentError, StorageError, UnmeetableError):  # a file may go between being seen and being read
         again = Store.open(path)
         if again.state == store.state:
             raise
@@ -411,7 +423,7 @@ def shed(path: Path | str, to: int) -> tuple[int, int]:
         UsageError: no model, or no such configuration.
         UnmeetableError: configuration `to` is not complete here.
     """
-    root = Path(path)
+    root, to = Path(path), whole_number(to, "the configuration to keep")
     Store.open(root)
     with locked(root):
         store = Store.open(root)
@@ -462,6 +474,8 @@ def verify_model(path: Path | str, *, trust: Trust | None = None) -> list[str]:
             problems.append(str(error))
     try:
         ladder = store.ladder()
+    except UnmeetableError as error:  # a fetch was cut off early: nothing is wrong with what is there
+        return list(dict.fromkeys([*problems, *([] if store.state.configuration is None else [str(error)])]))
     except ContentError as error:
         return list(dict.fromkeys([*problems, str(error)]))
     stated = store.state.configuration

@@ -34,7 +34,7 @@ from accordion.device.disk import delete, file_stamp, is_full, place_file
 from accordion.device.exchange import INCOMING, NEXT, decide, finish_exchange, read_bounded, settle
 from accordion.device.layers import Incoming, keep_packed, layer_files, place_layer
 from accordion.device.state import STATE_LIMIT, FileEntry, State, packed_path
-from accordion.errors import ContentError, DigestError, FormatError, StorageError, UsageError
+from accordion.errors import ContentError, DigestError, FormatError, StorageError, UnmeetableError, UsageError
 from accordion.trust.proof import PROOF, PROOF_LIMIT, Proof
 
 __all__ = ["INCOMING", "Store"]
@@ -110,10 +110,10 @@ class Store:
             shutil.rmtree(self.root / NEXT, ignore_errors=True)
 
     def ladder(self) -> Ladder:
-        """The ladder, checked. ContentError if it is not there or broken."""
+        """The ladder, checked. UnmeetableError if it has not arrived yet, ContentError if it is broken."""
         entry = self.state.files.get(LADDER_PATH)
         if entry is None or entry.layer != self.manifest.layers[0].digest:
-            raise FormatError(f"{self.root} has no ladder yet: fetch it again")
+            raise UnmeetableError(f"{self.root} has no ladder yet, and nothing to run: fetch it again", limit="configuration")
         self.prove(1)
         signature = file_stamp(self.root / LADDER_PATH)
         if self._ladder is None or signature is None or self._ladder[0] != signature:

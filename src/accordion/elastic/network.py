@@ -30,7 +30,8 @@ class ElasticNetwork(nn.Module):
     """`module` with the blocks of `order` skippable.
 
     `network(x, k)` runs configuration k. `network.at(k)` is a real smaller module over the same parameters. The wrapped module and
-    the keys of its state dict stay as they are (`network.module`).
+    the keys of its state dict stay as they are (`network.module`). Replace parts of it, a head say, before: afterwards, configurations
+    may still have the old one.
 
     Give `example_input` (a batch, as `module` takes it) to have every block checked: a block can be skipped only if its output has
     the shape and dtype of its first input (what else it takes, a mask say, is its own affair). UsageError names the blocks that
@@ -77,12 +78,24 @@ class ElasticNetwork(nn.Module):
         self._stand_ins: dict[tuple[object, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
 
     def check(self, example_input: Tensor) -> None:
-        """UsageError if a block changes the shape or dtype of what flows through it, or the module does not take such a batch."""
-        _check_shapes(self.module, [block for stage in self.order.stages for block in stage], example_input)
+        """UsageError if a block changes the shape or dtype of what flows through it or never runs, or if the module does not take
+        such a batch, with all blocks or without those that the smallest configuration lacks."""
+        blocks = [block for stage in self.order.stages for block in stage]
+        _check_shapes(self.module, blocks, example_input)
+        gone = frozenset(blocks) - self.order.configurations[0]
+        without = f" without the blocks {', '.join(sorted(gone)[:5])}"
+        _check_runs(_without(self.module, dict.fromkeys(gone), []), example_input, without)
 
     def __len__(self) -> int:
         """K, the number of configurations."""
         return len(self.order)
+
+    def train(self, mode: bool = True) -> ElasticNetwork:
+        """As of any module; configurations that were taken out of it (`at`) follow."""
+        super().train(mode)
+        for _, clones in self._views.values():
+            _follow(clones)
+        return self
 
     def forward(self, x: Tensor, k: int) -> Tensor:
         """The output of configuration `k`."""
@@ -106,8 +119,7 @@ class ElasticNetwork(nn.Module):
             put.update(stand_ins)
             self._views[k] = (_without(self.module, put, clones), clones)
         view, clones = self._views[k]
-        for clone, original in clones:
-            clone.training = original.training
+        _follow(clones)
         return view
 
     def with_values(self, values: Mapping[int, Mapping[str, Tensor]]) -> ElasticNetwork:
@@ -250,9 +262,11 @@ def _run_chains(
 
 def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tensor) -> None:
     wrong: list[str] = []
+    idle = dict.fromkeys(blocks)
 
     def check(name: str) -> object:
         def hook(_: nn.Module, inputs: tuple[object, ...], keywords: dict[str, object], output: object) -> None:
+            idle.pop(name, None)
             first = inputs[0] if inputs else None
             if not isinstance(first, Tensor) or not isinstance(output, Tensor):
                 wrong.append(f"{name} (what it takes first, or gives, is not one tensor)")
@@ -263,22 +277,37 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
 
     named = dict(module.named_modules())
     handles = [check(name) for name in blocks]
-    modes = [(m, m.training) for m in module.modules()]
     try:
-        module.eval()
-        with torch.no_grad():
-            module(example_input)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        shape = f"{list(example_input.shape)} {example_input.dtype}"
-        raise UsageError(f"{type(module).__name__} does not take a batch of {shape}: {first_line}") from error
+        _check_runs(module, example_input)
     finally:
         for handle in handles:
             handle.remove()  # type: ignore[attr-defined]
-        for m, training in modes:
-            m.training = training
+    if idle and not wrong:
+        raise UsageError(f"these blocks never run, so nothing is saved without them: {', '.join([*idle][:5])}")
     if wrong:
         raise UsageError(
             f"these blocks change what flows through them and can't be skipped: {'; '.join(wrong)}. "
             "Leave them out of the order, or give them an adapter."
         )
+
+
+def _check_runs(module: nn.Module, example_input: Tensor, how: str = "") -> None:
+    """UsageError unless `module` takes the batch in eval mode; `how` is said of the module."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            module(example_input)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        shape = f"{list(example_input.shape)} {example_input.dtype}"
+        raise UsageError(f"{type(module).__name__}{how} does not take a batch of {shape}: {first_line}") from error
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _follow(clones: list[tuple[nn.Module, nn.Module]]) -> None:
+    """Train or eval mode as that of what was cloned."""
+    for clone, original in clones:
+        clone.training = original.training

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 
 from accordion.errors import UsageError
 
@@ -32,6 +33,7 @@ class Family:
     configurations: tuple[frozenset[str], ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "configurations", tuple(map(frozenset, self.configurations)))
         blocks = [block for stage in self.stages for block in stage]
         known = frozenset(blocks)
         if len(known) != len(blocks):
@@ -137,8 +139,9 @@ def nested(name: str, stages: Stages, counts: Iterable[Sequence[int]]) -> Order:
     for index, row in enumerate(counts):
         if (
             not isinstance(row, Sequence)
+            or isinstance(row, str)
             or len(row) != len(limits)
-            or any(not 0 <= n <= limit for n, limit in zip(row, limits, strict=True))
+            or not all(isinstance(n, Integral) and 0 <= n <= limit for n, limit in zip(row, limits, strict=True))
         ):
             raise UsageError(
                 f"order {name!r}, configuration {index}: {row!r:.200} does not fit a network of {limits} blocks by stage"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ class OrderTable:
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable() or len(self.name) > 100:
             raise UsageError(f"an order can't be called {self.name[:40]!r}: up to 100 printable characters")
-        if not self.configurations:
+        if not len(self.configurations):
             raise UsageError(f"order {self.name!r} has no configuration")
+        rows = [[int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in row] for row in self.configurations]
+        object.__setattr__(self, "configurations", tuple(tuple(row) for row in rows))
         for index, row in enumerate(self.configurations):
             if not row or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in row):
                 raise UsageError(f"order {self.name!r}, configuration {index}: {row!r:.200} are not block counts by stage")
@@ -55,8 +58,9 @@ class OrderTable:
             raise UsageError('an order needs {"name": …, "configurations": [[n1, n2, …], …]}') from error
 
     @classmethod
-    def from_file(cls, path: Path) -> OrderTable:
+    def from_file(cls, path: Path | str) -> OrderTable:
         """From a JSON file; UsageError names the file and what is wrong with it."""
+        path = Path(path)
         try:
             with path.open("rb") as stream:
                 raw = stream.read(MOST_BYTES + 1)

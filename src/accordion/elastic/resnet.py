@@ -116,7 +116,10 @@ class CifarResNet(nn.Module):
         elif min(blocks_by_stage) < 0 or not any(blocks_by_stage):
             raise UsageError(f"a CIFAR ResNet needs at least one block: {blocks_by_stage} has none")
         self.depth = 2 * sum(blocks_by_stage) + 2
-        self.normalise = Normalise(mean or [0.0] * in_channels, std or [1.0] * in_channels)
+        mean, std = [0.0] * in_channels if mean is None else mean, [1.0] * in_channels if std is None else std
+        if not len(mean) == len(std) == in_channels:
+            raise UsageError(f"{in_channels} channels have as many means and deviations, not {len(mean)} and {len(std)}")
+        self.normalise = Normalise(mean, std)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),

@@ -43,8 +43,8 @@ LATER = 64  # bytes that figures measured later may take more in the ladder than
 
 
 def package(
-    run: Path,
-    out: Path,
+    run: Path | str,
+    out: Path | str,
     *,
     tag: str = "latest",
     name: str | None = None,
@@ -78,6 +78,7 @@ def package(
         AccordionError: a configuration of the package answers other than the network.
         StorageError: the disk failed; `out` is as it was.
     """
+    run, out = Path(run), Path(out)
     _check_target(out)
     check_tag(tag)
     _check_name(name)
@@ -224,6 +225,8 @@ def _interface(fields: dict[str, Any]) -> tuple[TensorSpec, TensorSpec]:
 
 
 def _check_inputs(spec: TensorSpec, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise UsageError(f"the inputs to check by are one tensor, not {type(x).__name__}")
     fits = len(spec.shape) == x.ndim and all(isinstance(a, str) or a == b for a, b in zip(spec.shape, x.shape, strict=True))
     if not fits or len(x) < 2 or spec.dtype != str(x.dtype).removeprefix("torch."):
         raise UsageError(

@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from accordion.errors import UsageError
 from accordion.planning.outlook import NEVER_S, Outlook
 from accordion.planning.request import Request
 
@@ -39,6 +40,10 @@ class Overhead:
     setup_round_trips: float = 2.0
     stream_round_trips: float = 1.0
     extra_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= value < float("inf") for value in (self.setup_round_trips, self.stream_round_trips, self.extra_bytes)):
+            raise UsageError(f"a transfer can't cost {self}: no number may be below zero or without end")
 
 
 STANDARD_OVERHEAD = Overhead()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
+from numbers import Integral
 from operator import attrgetter
 from typing import Any
 
@@ -14,6 +15,7 @@ from accordion.artifact.strict_json import printable
 from accordion.errors import UsageError
 from accordion.planning.energy_figures import RADIOS
 from accordion.planning.outlook import Outlook
+from accordion.units import whole_number
 
 __all__ = ["Held", "Request", "RequestError"]
 
@@ -29,7 +31,11 @@ class RequestError(UsageError):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
-        self.field = field
+        self.field, self._problem = field, problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it comes out of another process as what it is."""
+        return type(self), (self.field, self._problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,9 @@ class Held:
 
     manifest: str
     configuration: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "configuration", whole_number(self.configuration, "the configuration that is held", least=0))
 
     @classmethod
     def from_json(cls, data: object) -> Held:
@@ -103,6 +112,8 @@ class Request:
             raise RequestError("radio", f"must be one of {', '.join(RADIOS)}, not {_shown(self.radio)}")
         for name in ("max_bytes", "max_macs", "inferences"):
             value = getattr(self, name)
+            if isinstance(value, Integral) and not isinstance(value, int):  # NumPy's
+                object.__setattr__(self, name, value := int(value))
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST):
                 raise RequestError(name, f"must be a whole number from 1 to {_LARGEST:.0e}, not {_shown(value)}")
         if self.held is not None and not isinstance(self.held, Held):

@@ -15,7 +15,7 @@ from operator import attrgetter
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.manifest import Descriptor, Manifest
 from accordion.artifact.quality import Quality
-from accordion.errors import UnmeetableError
+from accordion.errors import UnmeetableError, UsageError
 from accordion.planning.arrival import DEFAULT_THROUGHPUT_BPS, STANDARD_OVERHEAD, Arrival, Overhead, rate_terms
 from accordion.planning.energy import ladder_j, radio
 from accordion.planning.energy_figures import DEFAULT_RADIO
@@ -86,7 +86,10 @@ class PlanTable:
         Raises:
             UnmeetableError: no configuration keeps all limits; it names one of them, and the nearest plan.
             RequestError: the request makes no sense for this version.
+            UsageError: the default throughput is no rate.
         """
+        if not 0 < default_throughput_bps < float("inf"):
+            raise UsageError(f"a link can't be believed to have {default_throughput_bps:g} bits a second")
         if (plain := self._plain(name, request, overhead, default_throughput_bps)) is not None:
             return plain
         missing, held_index = self._missing(request.held, held)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from accordion.profiling.export import plain_attention
 from accordion.profiling.threads import one_thread
 
 __all__ = ["count_macs", "count_parameters"]
@@ -25,7 +27,7 @@ def count_macs(module: nn.Module, example: Tensor) -> int:
     training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with one_thread(), FlopCounterMode(display=False) as counter:
+        with one_thread(), plain_attention(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             module(example)
     finally:
         for part, mode in training:

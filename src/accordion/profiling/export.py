@@ -46,7 +46,7 @@ def export_onnx(
     training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad(), one_thread(), _quiet(), _plain_attention():
+        with torch.no_grad(), one_thread(), _quiet(), plain_attention():
             torch.onnx.export(
                 module,
                 (example,),
@@ -70,8 +70,8 @@ def export_onnx(
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """PyTorch's fused attention of eval mode has no operator in ONNX; what it is made of has."""
+def plain_attention() -> Iterator[None]:
+    """PyTorch's fused attention of eval mode has no operator in ONNX and is not counted; what it is made of has, and is."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -45,7 +45,7 @@ class Profile:
 
 
 def profile(
-    run: Path,
+    run: Path | str,
     *,
     split: str = "test",
     device_latency: bool = True,
@@ -61,6 +61,7 @@ def profile(
 
     Writes `ladder.json` (for the packager), `profile.json` (accuracy by class) and `correct.npz` (bits [K, n], packed along n).
     """
+    run = Path(run)
     _, network, dataset = load_run(run)
     measured_on = RunDirectory(run).digest()
     pictures = _rows(dataset, split, limit)

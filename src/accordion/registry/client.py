@@ -166,9 +166,11 @@ class RegistryClient:
             )
 
     async def plan(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """An endpoint's answer to a request; None where nobody plans (a plain registry, a file server).
+        """An endpoint's answer to a request; None where nobody plans (a plain registry, a file server), or nobody has that model:
+        whoever asks for its manifest then is told so.
 
-        UnmeetableError, with the nearest plan, if no configuration keeps the limits.
+        UnmeetableError, with the nearest plan, if no configuration keeps the limits. UsageError if the request is refused; one that
+        names what is `held` also where that is not known.
         """
         raw = json.dumps(dict(request)).encode()
         headers = {"Content-Type": "application/json"}
@@ -182,6 +184,8 @@ class RegistryClient:
             data = parse_object(await self._body(answer, PLAN_LIMIT), f"the plan of {self.target}", PLAN_LIMIT)
         if answer.status == 200:
             return data
+        if answer.status == 404 and request.get("held") is None:
+            return None
         detail = " ".join(str(data.get("detail") or data.get("title") or "it refuses this request")[:500].split())
         if answer.status == 409:
             nearest = data.get("nearest")

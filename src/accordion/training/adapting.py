@@ -35,6 +35,7 @@ from accordion.training.parallel import make_fabric
 from accordion.training.run_directory import RunDirectory
 from accordion.training.runs import load_weights
 from accordion.training.signals import duration, on_signals
+from accordion.units import whole_number
 
 __all__ = ["Adaptation", "adapt"]
 
@@ -43,6 +44,7 @@ LEARNING_RATE = 0.05
 MOMENTUM = 0.9
 BATCH = 128
 EPOCH = 2_000_000  # so that pictures are cropped and mirrored otherwise than in the training
+PRECISIONS = ("32-true", "bf16-mixed")
 HEAD = "head.linear"  # in every configuration, whichever of the network's heads stands there
 HEAD_SHARE = 0.01  # of the complete network's parameters: what all heads of single configurations may take together
 TIMED = 4  # steps from which the cost is told
@@ -65,7 +67,7 @@ class Adaptation:
 
 
 def adapt(
-    run: Path,
+    run: Path | str,
     *,
     epochs: int = EPOCHS,
     learning_rate: float = LEARNING_RATE,
@@ -93,10 +95,13 @@ def adapt(
             an accelerator that is not there.
         StoppedError: a signal asked for it.
     """
-    if epochs < 1 or not 0 < learning_rate <= 1 or (heads is not None and heads < 0):
-        raise UsageError(f"{epochs} epochs at a rate of {learning_rate:g} for {heads} heads make no adaptation")
-    if smallest is not None and smallest < 1:
-        raise UsageError(f"the {smallest} smallest configurations make no adaptation: name one at least")
+    epochs = whole_number(epochs, "the epochs for each configuration", least=1)
+    heads = None if heads is None else whole_number(heads, "the number of heads", least=0)
+    smallest = None if smallest is None else whole_number(smallest, "the number of configurations to adapt", least=1)
+    if not 0 < learning_rate <= 1:
+        raise UsageError(f"a learning rate of {learning_rate:g} makes no sense: name one above 0, up to 1")
+    if precision not in (None, *PRECISIONS):
+        raise UsageError(f"the precision can be {' or '.join(PRECISIONS)}, not {precision!r:.60}")
     directory = RunDirectory(run)
     config = TrainingConfig.from_json(directory.read_settings().get("config", {}))
     if config.explores:
@@ -104,6 +109,8 @@ def adapt(
     dataset = dataset or load(config.dataset)
     network = load_weights(directory, build_network(config, dataset)).eval()
     training, validation = dataset.hold_out()
+    if not len(training) or not len(validation):
+        raise UsageError(f"{dataset.name} has too few pictures to learn from some and measure on others")
     if precision is not None:
         config = replace(config, precision=precision)
     fabric = make_fabric(accelerator, 1, config.precision)
@@ -114,7 +121,12 @@ def adapt(
         state = _State.begin(directory, asked)
         whose = [k for k in range(most) if _own_norms(state.norms.values.get(k, {})) or k < count]
         if not whose:
-            raise UsageError(f"{_these(smallest)} of {run} has batch-norm statistics of its own: calibrate it, or give heads")
+            if most == 0:
+                raise UsageError(f"{run} has one configuration, the complete one: there is nothing to adapt")
+            raise UsageError(
+                f"{_these(smallest)} of {run} has batch-norm statistics of its own: calibrate it, or give heads; where every norm "
+                "sees the same in all configurations (right-to-left), only heads can adapt"
+            )
         work = _Work(config, fabric, network, training, validation, dataset.mirror, epochs, learning_rate, progress)
         with on_signals(work.ask):
             for index, k in enumerate(whose):
@@ -162,8 +174,7 @@ class _State:
         if values is not None:
             self.norms = Norms(self.norms.shared, {**self.norms.values, k: {**self.norms.values.get(k, {}), **values}})
             self._directory.write_norms(self.norms)
-        head = values is not None and any(".linear." in name for name in values)
-        self.done[k] = {"before": before, "after": after, "kept": values is not None, "head": head}
+        self.done[k] = {"before": before, "after": after, "kept": values is not None}
         self._directory.write_adapting(json.dumps({"asked": self._asked, "done": self.done}).encode())
 
     def end(self, whose: list[int]) -> Adaptation:
@@ -174,7 +185,7 @@ class _State:
             tuple(row["before"] for row in rows),
             tuple(row["after"] for row in rows),
             tuple(k for k, row in zip(whose, rows, strict=True) if row["kept"]),
-            tuple(k for k, row in zip(whose, rows, strict=True) if row["head"]),
+            tuple(k for k in sorted(self.norms.values) if any(".linear." in name for name in self.norms.values[k])),
             self.norms.changed_values,
         )
 
@@ -182,8 +193,8 @@ class _State:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
-        rows = found["done"].values()
-        if all(isinstance(row["before"] - row["after"], float) and {"kept", "head"} <= row.keys() for row in rows):
+        rows = found["done"]
+        if all(k.isdecimal() and isinstance(row["before"] - row["after"], float) and "kept" in row for k, row in rows.items()):
             return found
     except FileNotFoundError:
         return None

@@ -29,7 +29,7 @@ class Calibration:
 
 
 def calibrate(
-    run: Path,
+    run: Path | str,
     *,
     norms: str = "configuration",
     pictures: int = 8000,

@@ -15,6 +15,7 @@ from accordion.training.finishing import Finishing
 from accordion.training.guarantee import PREFIX, Guarantee, from_guarantee_file
 from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
+from accordion.units import whole_number
 
 __all__ = ["COMPILE", "INITIALISATION", "TrainingConfig", "build_network"]
 
@@ -60,8 +61,13 @@ class TrainingConfig:
     initialisation: int = INITIALISATION
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < SEEDS:
+        object.__setattr__(self, "seed", whole_number(self.seed, "a seed", least=0))
+        if self.seed >= SEEDS:
             raise UsageError(f"a seed is a whole number from 0 to {SEEDS - 1}, not {self.seed}")
+        object.__setattr__(self, "width", whole_number(self.width, "the width of the first stage", least=1))
+        for what, value, kind in (("order", self.order, OrderTable), ("policy", self.policy, Policy)):
+            if not isinstance(value, str | kind):
+                raise UsageError(f"the {what} of a training is a name or one of class {kind.__name__}, not {type(value).__name__}")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `from_json` reads them."""
@@ -128,8 +134,6 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
             f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110, "
             "or resnet<n1>-<n2>-<n3> with the blocks of each stage"
         )
-    if config.width < 1:
-        raise UsageError(f"the width of the first stage is {config.width}, not at least 1")
     if config.heads not in ("shared", "stage"):
         raise UsageError(f"heads can be shared or stage, not {config.heads!r}")
     module = CifarResNet(

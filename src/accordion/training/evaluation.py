@@ -27,4 +27,4 @@ def correct(
         for k, logits in network.outputs(x.contiguous(memory_format=torch.channels_last), ks).items():
             hits[k].append((logits.argmax(1) == y).cpu())
     network.train(was_training)
-    return {k: torch.cat(parts) for k, parts in hits.items()}
+    return {k: torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool) for k, parts in hits.items()}

@@ -20,8 +20,8 @@ LEARNING_RATE = 0.01  # a twentieth of the recipe's, since there is little left 
 
 
 def finish(
-    source: Path,
-    run: Path,
+    source: Path | str,
+    run: Path | str,
     finishing: Finishing,
     *,
     rounding: Rounding | None = None,
@@ -39,6 +39,7 @@ def finish(
     quantizing needs it. The result is an ordinary run: profile and package it as any other. Raises as `train` does; UsageError if
     `source` has not finished, or is `run` itself.
     """
+    source, run = Path(source), Path(run)
     if source.resolve() == run.resolve():
         raise UsageError(f"{run} can't be finished into itself: name another run directory")
     directory = RunDirectory(source)

@@ -61,6 +61,8 @@ class Finishing:
     distill: float = 0.5
 
     def __post_init__(self) -> None:
+        if isinstance(self.quantize, str) or not all(isinstance(codec, str) for codec in self.quantize):
+            raise UsageError(f"what to quantize to are several codecs, such as ('int8',), not {self.quantize!r:.60}")
         if not 0 <= self.prune < 1:
             raise UsageError(f"{self.prune} of the weights can't be pruned: name a share from 0 up to, not including, 1")
         if not 0 <= self.distill <= 1:

@@ -67,7 +67,7 @@ def _silent(line: str) -> None:
 
 def train(
     config: TrainingConfig,
-    run: Path,
+    run: Path | str,
     *,
     accelerator: str = "auto",
     progress: Callable[[str], None] = _silent,
@@ -83,6 +83,7 @@ def train(
     how packaging rounds weights, for a finishing that quantizes (see `finish`).
     """
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    run = Path(run)
     directory, settings = RunDirectory(run), config.to_json()
     if directory.begun:
         check_same_settings(run, directory.read_settings().get("config"), settings)

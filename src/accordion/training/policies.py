@@ -12,6 +12,7 @@ import numpy as np
 
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import FormatError, UsageError
+from accordion.units import whole_number
 
 __all__ = ["POLICY_NAMES", "Policy", "from_file", "full_with_probability", "named", "parse", "uniform"]
 
@@ -27,6 +28,8 @@ class Policy:
     probabilities: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.probabilities, list | np.ndarray):
+            object.__setattr__(self, "probabilities", tuple(np.asarray(self.probabilities).tolist()))
         if not self.probabilities:
             raise UsageError(f"policy {self.name!r} has no probabilities")
         for k, p in enumerate(self.probabilities):
@@ -51,6 +54,7 @@ class Policy:
 
 def uniform(k: int) -> Policy:
     """All `k` configurations equally often."""
+    k = whole_number(k, "the number of configurations", least=1)
     return Policy("uniform", (1 / k,) * k)
 
 
@@ -80,8 +84,9 @@ def named(name: str, k: int) -> Policy:
     raise UsageError(f"unknown policy {name!r}: choose {', '.join(POLICY_NAMES)}, or a JSON file")
 
 
-def from_file(path: Path, k: int) -> Policy:
+def from_file(path: Path | str, k: int) -> Policy:
     """A policy from JSON `{"name", "probabilities"}`; UsageError if it is for another number of configurations than `k`."""
+    path = Path(path)
     try:
         with path.open("rb") as stream:
             content = stream.read(FILE_LIMIT + 1)

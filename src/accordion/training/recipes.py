@@ -123,8 +123,9 @@ class Recipe:
             raise UsageError(f"this is not a recipe: {str(error).removeprefix('Recipe.__init__() ')[:200]}") from error
 
     @classmethod
-    def from_file(cls, path: Path) -> Recipe:
+    def from_file(cls, path: Path | str) -> Recipe:
         """From a JSON file of fields. `"base": "modern"` or `"paper"` says whose values stand for what it leaves out."""
+        path = Path(path)
         try:
             with path.open("rb") as stream:
                 raw = stream.read(MOST_BYTES + 1)
@@ -146,7 +147,9 @@ class Recipe:
             raise UsageError(f"{path}: {error}") from error
 
     def with_changes(self, **changes: Any) -> Recipe:
-        """A copy with the fields given (those that are None are left alone)."""
+        """A copy with the fields given (those that are None are left alone). UsageError for what is no field, or no value of it."""
+        if unknown := sorted(set(changes) - {field.name for field in fields(self)}):
+            raise UsageError(f"a recipe has no field {unknown[0]!r:.100}")
         return replace(self, **{field: value for field, value in changes.items() if value is not None})
 
 
@@ -167,6 +170,8 @@ def _check_types(recipe: Recipe) -> None:
         odd = isinstance(value, int | float) and not abs(value) < LARGEST
         if odd or not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise UsageError(f"recipe {recipe.name!r:.100}: {field.name} can't be {value!r:.100}")
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in recipe.sizes):
+        raise UsageError(f"recipe {recipe.name!r:.100}: sizes can't be {recipe.sizes!r:.100}")
     if not all(isinstance(milestone, int) and milestone >= 0 for milestone in recipe.milestones):
         raise UsageError(f"recipe {recipe.name!r:.100}: milestones can't be {recipe.milestones!r:.100}")
 

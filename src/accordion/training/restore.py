@@ -3,8 +3,8 @@
 A package holds what a network multiplies with, and of its norms what was left after folding. Norms are made that come to the same:
 where a norm was folded, one that changes nothing but adds the bias; where configurations have factors of their own, one whose
 statistics in each of them give that factor and that shift. So the network computes what it computed, and packaged in float32 it is
-the same package again. How it was trained is not in a package: a restored run can be measured, packaged and finished, not gone on
-with.
+the same package again, but for the last bits of shifts that configurations have of their own. How it was trained is not in a
+package: a restored run can be measured, packaged and finished, not gone on with.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Packaged:
 
 
 def restore(
-    package: str, run: Path, *, dataset: str | None = None, progress: Callable[[str], None] = lambda line: None
+    package: Path | str, run: Path | str, *, dataset: str | None = None, progress: Callable[[str], None] = lambda line: None
 ) -> TrainingConfig:
     """Writes the network in `package` (PACKAGE or PACKAGE:TAG) as a finished and profiled run into the new folder `run`.
 
@@ -68,6 +68,7 @@ def restore(
         ContentError: the package is broken.
         StorageError: the disk failed.
     """
+    package, run = str(package), Path(run)
     path, tag = path_and_tag(package)
     if not (path / "oci-layout").is_file():
         raise UsageError(f"there is no package {package}")
@@ -106,7 +107,9 @@ def _config(found: _Packaged) -> TrainingConfig:
     """Settings of which network, data and order are the package's; the rest are defaults that nothing was made by."""
     complete, counts = found.weights[-1], found.counts[-1]
     if len(counts) != 3 or not all(any(count) for count in found.counts):
-        raise UsageError(f"{found.name} is not a ResNet of three stages: only such networks can become runs again")
+        raise UsageError(
+            f"{found.name} is not a ResNet of three stages with a block in every configuration: only such can become runs again"
+        )
     width = complete.convolutions[0].weight.shape[0]
     even = len(set(counts)) == 1
     return TrainingConfig(

@@ -30,8 +30,8 @@ class RunDirectory:
     """Files of one training: `run.json`, `metrics.jsonl`, `checkpoint.pt`, `weights.safetensors`, and `norms.safetensors` where
     batch-norm statistics were measured again (see `accordion.training.norms`)."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
 
     @property
     def settings_path(self) -> Path:

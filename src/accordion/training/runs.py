@@ -16,7 +16,7 @@ from accordion.training.run_directory import RunDirectory
 __all__ = ["check_same_settings", "load_run", "load_weights"]
 
 
-def load_run(run: Path) -> tuple[TrainingConfig, ElasticNetwork, Dataset]:
+def load_run(run: Path | str) -> tuple[TrainingConfig, ElasticNetwork, Dataset]:
     """A finished training: its settings, the trained network in eval mode with its batch-norm statistics, and its data."""
     directory = RunDirectory(run)
     config = TrainingConfig.from_json(directory.read_settings().get("config", {}))

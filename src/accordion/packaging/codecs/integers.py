@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from accordion.errors import UsageError
 from accordion.packaging.codecs.compensation import compensate
 from accordion.packaging.codecs.interface import Builder, Encoded, Part, Weights
 
@@ -76,7 +77,11 @@ def quantize(rows: Weights, bits: int, exponent: int = -8) -> tuple[NDArray[np.f
 
     The weight that comes back is codes × (float32(stored) × 2^exponent). Training that prepares a network for this codec has to
     round exactly like this, on weights into which the norms are already folded.
+
+    UsageError unless `rows` are finite and `bits` lie within 2 to 15.
     """
+    if not 2 <= bits <= 15 or not np.isfinite(rows).all():
+        raise UsageError(f"weights that are finite become codes of 2 to 15 bits; these are of {bits}, or not finite")
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     most = np.abs(rows).max(axis=1, initial=0.0)
     # The larger side takes the larger half of the range: the sign that makes it negative comes first and wins ties.

@@ -23,7 +23,7 @@ import numpy as np
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import FormatError, UsageError
 from accordion.planning.links.model import ConstantLink, LinkModel, RateLink
-from accordion.planning.links.trace import Trace, TraceLink
+from accordion.planning.links.trace import LEAST_DT_S, Trace, TraceLink
 
 __all__ = ["FILE_LIMIT", "Found", "LinkError", "link_from", "parse_link_file", "parse_mahimahi", "to_mahimahi"]
 
@@ -123,6 +123,8 @@ def parse_mahimahi(text: str, name: str, dt_s: float = MAHIMAHI_DT_S) -> Trace:
         moments.append(before := moment)
     if not moments or not moments[-1]:
         raise LinkError(f"{name} is a trace that takes no time")
+    if not LEAST_DT_S <= dt_s < float("inf"):
+        raise LinkError(f"{name}: the intervals of a trace can't be {dt_s:g} s long")
     step_ms = dt_s * 1000
     count = math.floor(moments[-1] / step_ms) + 1
     if count > 10**8:

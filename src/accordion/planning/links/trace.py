@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,7 +41,7 @@ class Trace:
         if not LEAST_DT_S <= self.dt_s < float("inf"):
             raise UsageError(f"trace {self.name}: its intervals can't be {self.dt_s:g} s long")
         if rates.ndim != 1 or not rates.size:
-            raise UsageError(f"trace {self.name} is empty")
+            raise UsageError(f"trace {self.name} is empty, or no row of rates: {list(rates.shape)}")
         if not np.all(np.isfinite(rates)) or rates.min() < 0 or rates.max() > FASTEST_BPS:
             bad = rates[~(np.isfinite(rates) & (rates >= 0) & (rates <= FASTEST_BPS))][0]
             raise UsageError(f"trace {self.name} has a rate of {bad:g} bits a second: rates are 0 or more, and finite")
@@ -64,6 +65,8 @@ class Trace:
 
     def when(self, start_s: float, count: float) -> float:
         """Seconds after `start_s` at which `count` bytes have arrived on the repeated trace; infinity if it brings nothing."""
+        if not (math.isfinite(start_s) and math.isfinite(count)):
+            raise UsageError(f"trace {self.name} can't tell when {count:g} bytes have arrived from {start_s:g} s on")
         total = float(self.edges[-1])
         if count <= 0:
             return 0.0
