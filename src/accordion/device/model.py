@@ -69,10 +69,7 @@ class Model:
             UnmeetableError: not even its ladder has arrived.
             ContentError: what is there is broken, or not signed as this device wants it (SignatureError).
         """
-        threads, sessions = (
-            whole_number(threads, "the number of threads", least=0),
-            whole_number(sessions, "the number of sessions"),
-        )
+        threads = whole_number(threads, "the number of threads", least=0)
         trust = trust or Trust.configured()
         # Where it is now, whatever becomes the working directory: a daemon changes that.
         store, ladder, warnings = _opened(Path(path).absolute(), trust)

@@ -30,8 +30,8 @@ class ElasticNetwork(nn.Module):
     """`module` with the blocks of `order` skippable.
 
     `network(x, k)` runs configuration k. `network.at(k)` is a real smaller module over the same parameters. The wrapped module and
-    the keys of its state dict stay as they are (`network.module`). Replace parts of it, a head say, before: afterwards, configurations
-    may still have the old one.
+    the keys of its state dict stay as they are (`network.module`). Replace parts of it, a head say, before: configurations that
+    have been used may still have the old ones.
 
     Give `example_input` (a batch, as `module` takes it) to have every block checked: a block can be skipped only if its output has
     the shape and dtype of its first input (what else it takes, a mask say, is its own affair). UsageError names the blocks that

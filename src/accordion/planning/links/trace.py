@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from accordion.errors import UsageError
 from accordion.planning.links.model import LinkModel, check_round_trips, check_seconds, spread
 
-__all__ = ["Trace", "TraceLink"]
+__all__ = ["LEAST_DT_S", "Trace", "TraceLink"]
 
 Floats = NDArray[np.float64]
 MOST_STARTS = 1000  # moments of one trace at which a download is imagined to begin
