@@ -100,6 +100,9 @@ def test_a_broken_package_is_said_to_be_one(tmp_path: Path, capsys: pytest.Captu
     shutil.copytree(GOLDEN / "precision", tmp_path / "package")
     blob = max((tmp_path / "package" / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
     blob.write_bytes(blob.read_bytes()[:-1])
+    (tmp_path / "empty").mkdir()
+    code, out, _ = run(capsys, "verify", str(tmp_path / "empty"), "--json")
+    assert code == 4 and json.loads(out)["ok"] is False and "neither" in json.loads(out)["problems"][0]
     code, out, _ = run(capsys, "verify", str(tmp_path / "package"), "--json")
     assert code == 4
     assert json.loads(out)["ok"] is False

@@ -39,7 +39,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     try:
         kind = kind_of(path)
         problems = _package(path, trust) if kind == "package" else _model(path, trust)
-    except FormatError as error:  # it is neither
+    except FormatError as error:  # it is neither: for whoever reads documents that is a finding as any other
+        if not context.console.as_json:
+            raise
         problems = [str(error)]
     for problem in problems:
         context.console.progress(problem)
