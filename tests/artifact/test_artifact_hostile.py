@@ -145,6 +145,12 @@ def test_weights_in_pieces_that_are_each_small_enough(kind: int) -> None:
         refused(model(100, how), "holds weights in the graph itself")
 
 
+def test_a_tensor_of_a_million_axes_is_refused_before_they_are_multiplied() -> None:
+    model = sound().model
+    model.graph.initializer.append(TensorProto(name="m", data_type=TensorProto.FLOAT, dims=[2**40] * 1_000_000))
+    refused(model, "holds weights in the graph itself")
+
+
 def test_shapes_and_short_constants_inside_of_the_graph_are_no_weights() -> None:
     model = sound().model
     for index in range(200):

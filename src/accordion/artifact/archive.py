@@ -148,18 +148,19 @@ def _file(member: tarfile.TarInfo, extended: Mapping[str, str], what: str) -> tu
 
 def _records(data: bytes, what: str) -> dict[str, str]:
     """What an extended header says, a record "LENGTH KEY=VALUE" a line."""
-    found = {}
-    while data:
-        length, space, _ = data.partition(b" ")
-        count = int(length) if space and length.isdigit() and len(length) < 9 else 0
-        key, equals, value = data[len(length) + 1 : count - 1].partition(b"=")
-        if not equals or data[count - 1 : count] != b"\n":
+    found, start = {}, 0
+    while start < len(data):
+        space = data.find(b" ", start, start + 9)
+        length = data[start:space] if space > 0 else b""
+        end = start + int(length) if length.isdigit() else 0
+        key, equals, value = data[space + 1 : end - 1].partition(b"=")
+        if not equals or data[end - 1 : end] != b"\n":
             raise FormatError(f"{what} is not a readable tar+zstd archive: an extended header is broken")
         try:
             found[key.decode()] = value.decode()
         except UnicodeDecodeError as error:
             raise FormatError(f"{what} is not a readable tar+zstd archive: an extended header is no UTF-8") from error
-        data = data[count:]
+        start = end
     if odd := [key for key in found if key.startswith(_READ_OTHERWISE)]:
         raise FormatError(f"{what} is not a readable tar+zstd archive: it says {odd[0][:40]!r} of a member")
     return found

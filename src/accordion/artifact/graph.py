@@ -236,5 +236,6 @@ class _Check:
 
 def _weights(tensor: onnx.TensorProto) -> int:
     """Bytes of a tensor inside of the graph that may be weights."""
-    few = math.prod(tensor.dims) <= INLINE_VALUES
+    # The product of a million sizes would take for ever, and nothing has been bounded yet.
+    few = len(tensor.dims) <= MOST_DIMS and math.prod(tensor.dims) <= INLINE_VALUES
     return 0 if few or tensor.data_type in _COUNTING else tensor.ByteSize()
