@@ -34,6 +34,8 @@ ROWS = np.ones((2, 3), np.float32)
         lambda: Request(max_bytes=1.5),  # type: ignore[arg-type]
         lambda: uniform(0),
         lambda: Policy("p", np.array([0.5, 0.6])),  # type: ignore[arg-type]
+        lambda: Policy("p", [[0.5], [0.2, 0.3]]),  # type: ignore[arg-type]
+        lambda: Policy("p", [True, 0.0]),  # type: ignore[arg-type]
         lambda: Finishing(quantize="int8"),  # type: ignore[arg-type]
         lambda: TrainingConfig(seed=1.5),  # type: ignore[arg-type]
         lambda: TrainingConfig(width=1.5),  # type: ignore[arg-type]
@@ -46,6 +48,10 @@ ROWS = np.ones((2, 3), np.float32)
         lambda: nested("n", STAGES, [[None, 0], [2, 1]]),  # type: ignore[list-item]
         lambda: nested("n", STAGES, ["10", "21"]),  # type: ignore[list-item]
         lambda: OrderTable("o", ((1.5, 1),)),  # type: ignore[arg-type]
+        lambda: OrderTable("o", None),  # type: ignore[arg-type]
+        lambda: OrderTable("o", (row for row in ((1, 1),))),  # type: ignore[arg-type]
+        lambda: OrderTable("o", (1, 2)),  # type: ignore[arg-type]
+        lambda: OrderTable("o", ("11",)),  # type: ignore[arg-type]
         lambda: CifarResNet(8, 10, mean=[0.5], std=[0.2]),
         lambda: clopper_pearson(0, 0),
         lambda: clopper_pearson(5, 3),
@@ -60,7 +66,6 @@ ROWS = np.ones((2, 3), np.float32)
         lambda: parse_mahimahi("1\n2\n", "x", 0),
         lambda: parse_mahimahi("1\n2\n", "x", float("nan")),
         lambda: Family("f", STAGES, ({"a"}, {"a", "b", "x"})),  # type: ignore[arg-type]
-        lambda: Model.open("/nowhere", threads=1.5),  # type: ignore[arg-type]
         lambda: Recipe.from_file("/nowhere/recipe.json"),
         lambda: OrderTable.from_file("/nowhere/order.json"),
     ],
@@ -79,6 +84,11 @@ def test_numbers_and_rows_of_numpy_are_as_good(tmp_path: Path) -> None:
     assert table == OrderTable("o", ((1, 0), (2, 1)))
     assert table.order(STAGES) == nested("o", STAGES, [np.array([1, 0]).tolist(), [2, 1]])
     assert CifarResNet(8, 10, mean=np.array([0.5] * 3), std=np.array([0.2] * 3)).depth == 8  # type: ignore[arg-type]
+
+
+def test_threads_are_whole_numbers() -> None:
+    with pytest.raises(UsageError, match="number of threads"):
+        Model.open("/nowhere", threads=1.5)  # type: ignore[arg-type]
 
 
 def test_no_pictures_have_no_errors() -> None:

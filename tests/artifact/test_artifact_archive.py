@@ -151,15 +151,20 @@ def test_an_extended_header_says_path_and_size_of_one_file() -> None:
     ],
 )  # fmt: skip
 def test_an_extended_header_that_is_broken_or_says_more_is_refused(records: bytes) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match=r"extended header|plain relative path|size that is no number|of a member"):
         read(compress(extended(records)))
 
 
 def test_extended_headers_are_bounded_and_belong_to_a_file() -> None:
     twice = extended(record("path", "b/c"))[:1024] + extended(record("path", "b/c"))
-    large = record("comment", "x" * 66000)
-    for data in (twice, extended(large), extended(record("path", "b/c"))[:1024] + bytes(1024)):
-        with pytest.raises(FormatError):
+    for data, problem in (
+        (twice, "not a regular file"),
+        (extended(record("comment", "x" * 5000)), "not a regular file"),
+        (extended(*[record(f"k{i}", "v") for i in range(40)]), "extended header is broken"),
+        (extended(record("path", "b/c"))[:1024] + bytes(1024), "ends with an extended header"),
+        (plain_tar(member("x", type=tarfile.XHDTYPE)), "ends with an extended header"),
+    ):
+        with pytest.raises(FormatError, match=problem):
             read(compress(data))
 
 

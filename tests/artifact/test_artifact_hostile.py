@@ -145,6 +145,14 @@ def test_weights_in_pieces_that_are_each_small_enough(kind: int) -> None:
         refused(model(100, how), "holds weights in the graph itself")
 
 
+@pytest.mark.parametrize("dims", [[0], [], [1], [0, 200]])
+def test_a_constant_with_other_elements_than_it_says(dims: list[int]) -> None:
+    model = sound().model
+    odd = TensorProto(name="m", data_type=TensorProto.FLOAT, dims=dims, raw_data=b"\1" * 800)
+    model.graph.node.append(helper.make_node("Constant", [], ["m"], value=odd))
+    refused(model, "other elements than its shape and type say")
+
+
 def test_a_tensor_of_a_million_axes_is_refused_before_they_are_multiplied() -> None:
     model = sound().model
     model.graph.initializer.append(TensorProto(name="m", data_type=TensorProto.FLOAT, dims=[2**40] * 1_000_000))

@@ -22,7 +22,7 @@ from accordion.cli import main
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
 from accordion.device.store import Store
 from accordion.endpoint import export
-from accordion.errors import DigestError, TransferError, UnmeetableError, UsageError
+from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
 from chain import WIDTH, K, add_version, expected  # type: ignore[import-not-found]
 from serving import serving
 
@@ -120,6 +120,17 @@ def test_a_fetch_that_was_cut_off_before_the_ladder_is_no_broken_model(
     assert fetch(endpoint, model).configuration == K - 1
 
 
+def test_a_ladder_of_another_version_is_a_finding(endpoint: str, tmp_path: Path) -> None:
+    fetch(endpoint, tmp_path / "m")
+    state = json.loads((tmp_path / "m" / "state.json").read_text())
+    state["files"]["ladder.json"]["layer"] = "sha256:" + "0" * 64
+    state["configuration"] = None
+    (tmp_path / "m" / "state.json").write_text(json.dumps(state))
+    assert any("another version's" in line for line in verify_model(tmp_path / "m"))
+    with pytest.raises(FormatError, match="another version's"):
+        Model.open(tmp_path / "m")
+
+
 def test_what_had_arrived_of_another_model_goes(endpoint: str, served: str, tmp_path: Path) -> None:
     with pytest.raises(UnmeetableError, match="are kept"):
         fetch(endpoint, tmp_path / "m", Request(deadline_s=0.5, throughput_bps=1e9), link=Link(rate_bps=2e5))
@@ -166,9 +177,15 @@ async def test_a_delivery_is_told_to_the_end_however_often_one_asks(endpoint: st
     delivery = Fetch(endpoint, tmp_path / "m")
     with pytest.raises(UsageError, match="async with"):
         _ = [one async for one in delivery]
-    async with delivery:
+    async with asyncio.timeout(60), delivery:
         assert len([one async for one in delivery]) == K
         assert [one async for one in delivery] == []
+        with pytest.raises(UsageError, match="under way"):
+            async with Fetch(endpoint, tmp_path / "n", link=SLOW) as slow:
+                await slow.__aenter__()
+    async with asyncio.timeout(60), delivery:  # once more, with everything there
+        assert [k for k, _ in [one async for one in delivery]] == [K - 1]
+    assert delivery.result.bytes_reused > 0
 
 
 async def test_what_made_a_delivery_fail_is_told_once_at_least(endpoint: str, tmp_path: Path) -> None:
@@ -187,6 +204,12 @@ async def test_what_made_a_delivery_fail_is_told_once_at_least(endpoint: str, tm
 async def test_an_event_loop_is_not_held_up(endpoint: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="async with Fetch"):
         fetch(endpoint, tmp_path / "m")
+    with pytest.raises(TransferError) as caught:
+        await asyncio.to_thread(fetch, "http://127.0.0.1:1/chain", tmp_path / "n")
+    whole, causes = caught.value, []
+    while (whole := whole.__cause__ or whole.__context__) is not None:  # type: ignore[assignment]
+        causes.append(str(whole))
+    assert not any("event loop" in cause for cause in causes)
     result = await asyncio.to_thread(fetch, endpoint, tmp_path / "m")
     with pytest.raises(UsageError, match="async with Fetch"):
         upgrade(tmp_path / "m")

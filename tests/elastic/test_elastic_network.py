@@ -302,6 +302,14 @@ class Idle(nn.Module):
         return y
 
 
+class ByName(Idle):
+    """Calls a block's `forward`, which no hook sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.b.forward(self.a(x))
+        return y
+
+
 class Lost(Idle):
     def forward(self, x: Tensor) -> Tensor:
         raise KeyError("nowhere")
@@ -312,5 +320,7 @@ def test_a_module_that_does_not_run_without_its_blocks_is_found_out() -> None:
         ElasticNetwork(Indexed(), right_to_left((("body.0", "body.1", "body.2"),)), torch.rand(2, 5))
     with pytest.raises(UsageError, match=r"these blocks never run.*: b"):
         ElasticNetwork(Idle(), right_to_left((("a", "b"),)), torch.rand(2, 5))
+    named = ElasticNetwork(ByName(), right_to_left((("a", "b"),)), torch.rand(2, 5))
+    assert not torch.equal(named(torch.ones(1, 5), 0), named(torch.ones(1, 5), 1))
     with pytest.raises(UsageError, match="nowhere"):
         ElasticNetwork(Lost(), right_to_left((("a", "b"),)), torch.rand(2, 5))

@@ -30,7 +30,8 @@ UNPACKED_LIMIT = 2**36  # bytes
 UNPACKED_FLOOR = 64 * 2**20  # bytes that any archive may unpack to …
 UNPACKED_RATIO = 200  # … and as a multiple of its own size
 _BLOCK = 512  # bytes, tar's unit
-_EXTENDED_LIMIT = 2**16  # bytes of one extended header
+_EXTENDED_LIMIT = 4096  # bytes of one extended header: a path, a size and some times take a few hundred
+_MOST_RECORDS = 32  # in it
 _READ_OTHERWISE = ("GNU.sparse.", "linkpath", "hdrcharset")  # records after which a member is not what its header says
 _HEADER = 18  # bytes, the most that the header of a zstd frame takes
 _AT_ONCE = 32 * 2**20  # bytes that are made in one step, if the frame says that it has no more
@@ -103,15 +104,15 @@ def unpack(source: IO[bytes], *, limit: int, what: str) -> Iterator[tuple[str, b
     """
     reader = _Reader(_pieces(source, limit, what), what)
     seen: set[str] = set()
-    extended: dict[str, str] = {}  # of the next member
+    extended: dict[str, str] | None = None  # of the next member
     while any(header := reader.take(_BLOCK)):
         member = _header(header, what)
-        if member.type == tarfile.XHDTYPE and not extended and member.size <= _EXTENDED_LIMIT:
+        if member.type == tarfile.XHDTYPE and extended is None and member.size <= _EXTENDED_LIMIT:
             extended = _records(reader.take(member.size), what)
             reader.take(-member.size % _BLOCK)
             continue
-        path, size = _file(member, extended, what)
-        extended = {}
+        path, size = _file(member, extended or {}, what)
+        extended = None
         if path.lower() in seen or len(seen) >= MOST_MEMBERS:
             raise FormatError(f"{what}: {path!r} occurs twice, or there are too many members")
         if size > limit:
@@ -120,7 +121,7 @@ def unpack(source: IO[bytes], *, limit: int, what: str) -> Iterator[tuple[str, b
         data = reader.take(size)
         reader.take(-size % _BLOCK)
         yield path, data
-    if extended:
+    if extended is not None:
         raise FormatError(f"{what} ends with an extended header")
     reader.finish()
 
@@ -148,13 +149,14 @@ def _file(member: tarfile.TarInfo, extended: Mapping[str, str], what: str) -> tu
 
 def _records(data: bytes, what: str) -> dict[str, str]:
     """What an extended header says, a record "LENGTH KEY=VALUE" a line."""
-    found, start = {}, 0
+    found: dict[str, str] = {}
+    start = 0
     while start < len(data):
         space = data.find(b" ", start, start + 9)
         length = data[start:space] if space > 0 else b""
         end = start + int(length) if length.isdigit() else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not equals or data[end - 1 : end] != b"\n":
+        if not equals or data[end - 1 : end] != b"\n" or len(found) >= _MOST_RECORDS:
             raise FormatError(f"{what} is not a readable tar+zstd archive: an extended header is broken")
         try:
             found[key.decode()] = value.decode()

@@ -320,15 +320,14 @@ class Bounds:
         self, node: onnx.NodeProto, inputs: Sequence[Value | None], shapes: Sequence[tuple[int, tuple[int, ...]]]
     ) -> dict[str, NDArray[Any]]:
         """The elements of an output that shapes may hang on: few, and made of few that are known."""
-        from onnx import numpy_helper
-
         if node.op_type == "Shape" and inputs and inputs[0] is not None:
             end = _attributes(node)("end", len(inputs[0].shape))
             return {node.output[0]: np.array(inputs[0].shape[_attributes(node)("start", 0) : end], np.int64)}
         if node.op_type == "Constant" and len(node.attribute) == 1:
             value = _attributes(node)(node.attribute[0].name, None)
             if node.attribute[0].name == "value":
-                return {} if math.prod(value.dims) > KNOWN else {node.output[0]: numpy_helper.to_array(value)}
+                known = _elements(value)
+                return {} if known is None else {node.output[0]: known}
             return {node.output[0]: np.array(value)} if node.attribute[0].name in ("value_int", "value_ints") else {}
         if node.op_type not in _FOLLOWED or sum(math.prod(shape) for _, shape in shapes) > KNOWN:
             return {}

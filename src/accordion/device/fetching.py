@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,11 +81,10 @@ def upgrade(
 
 
 def _waited_for(job: Job, observer: Observer | None) -> Delivery:
-    try:
+    with suppress(RuntimeError):  # there is none, as there should be
         asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(deliver(job, observer or Observer()))
-    raise UsageError("an event loop runs here, which must not be held up: use `async with Fetch(…)`, or call this in a thread")
+        raise UsageError("an event loop runs here, which must not be held up: use `async with Fetch(…)`, or call this in a thread")
+    return asyncio.run(deliver(job, observer or Observer()))
 
 
 class Fetch:
@@ -148,6 +148,10 @@ class Fetch:
         return self._task.result()
 
     async def __aenter__(self) -> Self:
+        if self._task is not None and not self._task.done():
+            raise UsageError("this delivery is under way: one more needs a `Fetch` of its own")
+        self._queue, self._heard = asyncio.Queue(), False
+
         async def ready(k: int, seconds: float) -> None:
             self._queue.put_nowait((k, seconds))
 

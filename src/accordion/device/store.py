@@ -112,7 +112,9 @@ class Store:
     def ladder(self) -> Ladder:
         """The ladder, checked. UnmeetableError if it has not arrived yet, ContentError if it is broken."""
         entry = self.state.files.get(LADDER_PATH)
-        if entry is None or entry.layer != self.manifest.layers[0].digest:
+        if entry is not None and entry.layer != self.manifest.layers[0].digest:
+            raise FormatError(f"the ladder in {self.root} is another version's: fetch it again")
+        if entry is None:
             raise UnmeetableError(f"{self.root} has no ladder yet, and nothing to run: fetch it again", limit="configuration")
         self.prove(1)
         signature = file_stamp(self.root / LADDER_PATH)

@@ -278,12 +278,17 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
     named = dict(module.named_modules())
     handles = [check(name) for name in blocks]
     try:
-        _check_runs(module, example_input)
+        whole = _check_runs(module, example_input)
     finally:
         for handle in handles:
             handle.remove()  # type: ignore[attr-defined]
     if idle and not wrong:
-        raise UsageError(f"these blocks never run, so nothing is saved without them: {', '.join([*idle][:5])}")
+        # A block whose `forward` is called by name runs without its hooks. One that does nothing is not missed.
+        without = _check_runs(
+            _without(module, dict.fromkeys(idle), []), example_input, f" without the blocks {', '.join([*idle][:5])}"
+        )
+        if isinstance(whole, Tensor) and isinstance(without, Tensor) and torch.equal(whole, without):
+            raise UsageError(f"these blocks never run, so nothing is saved without them: {', '.join([*idle][:5])}")
     if wrong:
         raise UsageError(
             f"these blocks change what flows through them and can't be skipped: {'; '.join(wrong)}. "
@@ -291,13 +296,13 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
         )
 
 
-def _check_runs(module: nn.Module, example_input: Tensor, how: str = "") -> None:
-    """UsageError unless `module` takes the batch in eval mode; `how` is said of the module."""
+def _check_runs(module: nn.Module, example_input: Tensor, how: str = "") -> object:
+    """What `module` makes of the batch in eval mode; UsageError if it does not take it. `how` is said of the module."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
         with torch.no_grad():
-            module(example_input)
+            return module(example_input)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         shape = f"{list(example_input.shape)} {example_input.dtype}"

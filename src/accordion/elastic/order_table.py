@@ -30,12 +30,15 @@ class OrderTable:
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable() or len(self.name) > 100:
             raise UsageError(f"an order can't be called {self.name[:40]!r}: up to 100 printable characters")
+        if not isinstance(self.configurations, Sequence) and not hasattr(self.configurations, "tolist"):
+            raise UsageError(
+                f"order {self.name!r}: its configurations are rows of block counts, not {type(self.configurations).__name__}"
+            )
         if not len(self.configurations):
             raise UsageError(f"order {self.name!r} has no configuration")
-        rows = [[int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in row] for row in self.configurations]
-        object.__setattr__(self, "configurations", tuple(tuple(row) for row in rows))
+        object.__setattr__(self, "configurations", tuple(map(_row, self.configurations)))
         for index, row in enumerate(self.configurations):
-            if not row or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in row):
+            if not isinstance(row, tuple) or not row or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in row):
                 raise UsageError(f"order {self.name!r}, configuration {index}: {row!r:.200} are not block counts by stage")
 
     def order(self, stages: Stages) -> Order:
@@ -73,3 +76,10 @@ class OrderTable:
             raise UsageError(f"{path} is not JSON: {error}") from error
         except UsageError as error:
             raise UsageError(f"{path} is not an order: {error}") from error
+
+
+def _row(row: Any) -> Any:
+    """NumPy's whole numbers as Python's; what is no row is left as it is."""
+    if isinstance(row, str) or not hasattr(row, "__iter__"):
+        return row
+    return tuple(int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in row)

@@ -118,7 +118,7 @@ def adapt(
     most = len(network) - 1 if smallest is None else min(smallest, len(network) - 1)
     asked = {"epochs": epochs, "learning_rate": learning_rate, "heads": count, "smallest": most, "precision": config.precision}
     with directory.locked():
-        state = _State.begin(directory, asked)
+        state = _State.begin(directory, asked, len(network) - 1)
         whose = [k for k in range(most) if _own_norms(state.norms.values.get(k, {})) or k < count]
         if not whose:
             if most == 0:
@@ -162,11 +162,11 @@ class _State:
         self._directory, self.norms, self.done, self._asked = directory, norms, done, asked
 
     @classmethod
-    def begin(cls, directory: RunDirectory, asked: dict[str, Any]) -> _State:
-        """What was begun with the same settings, or a beginning."""
+    def begin(cls, directory: RunDirectory, asked: dict[str, Any], most: int) -> _State:
+        """What was begun with the same settings, or a beginning. Where they do not say how many were to adapt, all `most` were."""
         norms = directory.read_norms() or Norms({}, {})
         found = _read(directory.adapting_path)
-        done = found["done"] if found is not None and found.get("asked") == asked else {}
+        done = found["done"] if found is not None and {"smallest": most, **found["asked"]} == asked else {}
         return cls(directory, norms, {int(k): row for k, row in done.items()}, asked)
 
     def take(self, k: int, before: float, after: float, values: dict[str, Tensor] | None) -> None:
@@ -194,7 +194,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
         rows = found["done"]
-        if all(k.isdecimal() and isinstance(row["before"] - row["after"], float) and "kept" in row for k, row in rows.items()):
+        if isinstance(found["asked"], dict) and all(
+            k.isdecimal() and isinstance(row["before"] - row["after"], float) and "kept" in row for k, row in rows.items()
+        ):
             return found
     except FileNotFoundError:
         return None

@@ -29,7 +29,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         if isinstance(self.probabilities, list | np.ndarray):
-            object.__setattr__(self, "probabilities", tuple(np.asarray(self.probabilities).tolist()))
+            rows = self.probabilities if isinstance(self.probabilities, list) else self.probabilities.tolist()
+            object.__setattr__(self, "probabilities", tuple(rows))
         if not self.probabilities:
             raise UsageError(f"policy {self.name!r} has no probabilities")
         for k, p in enumerate(self.probabilities):
