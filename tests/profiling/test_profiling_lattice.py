@@ -91,7 +91,8 @@ def test_the_command_writes_an_order_that_a_training_takes(run: Path, tmp_path: 
     assert document["measured"] == {"configurations": 8, "validation_pictures": 60}
     table = OrderTable.from_file(out)
     assert table.configurations[0] == (1, 1, 1) and table.configurations[-1] == (3, 3, 3) and len(table.configurations) <= 3
-    assert document["mean_error_over_budgets"] <= min(document["of_other_orders"].values()) or len(table.configurations) == 3
+    best = min(document["of_other_orders"].values())  # as means of the same numbers, added up otherwise
+    assert document["mean_error_over_budgets"] <= best + 1e-9 or len(table.configurations) == 3
     assert picture.with_suffix(".png").stat().st_size > 5000 and picture.with_suffix(".svg").exists()
     _, _, dataset = load_run(run)
     assert len(build_network(replace(TrainingConfig(), network="resnet20", order=table), dataset)) == len(table.configurations)
