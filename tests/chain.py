@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from accordion.artifact.build import ConfigurationParts, build_version
 from accordion.artifact.layout import Layout
 from accordion.artifact.segment import encode_segment, parse_header
+from accordion.device import Model
 
 K, WIDTH = 6, 100
 
@@ -91,3 +92,11 @@ def add_version(
         ],
         archives=(1, 2, K - 3),
     )
+
+
+X = np.random.default_rng(7).standard_normal((3, WIDTH)).astype(np.float32)
+
+
+def answers(model: Path, k: int, seed: int = 0) -> None:
+    with Model.open(model) as opened:
+        np.testing.assert_allclose(opened.run(X, k)["y"], expected(seed, X, k), rtol=1e-4, atol=1e-4)

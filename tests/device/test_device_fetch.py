@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -19,20 +18,13 @@ import pytest
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout
 from accordion.cli import main
-from accordion.device import Fetch, Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
+from accordion.device import Link, Model, Observer, Request, fetch, shed, upgrade, verify_model
 from accordion.device.store import Store
-from accordion.endpoint import export
 from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
-from chain import WIDTH, K, add_version, expected  # type: ignore[import-not-found]
+from chain import WIDTH, K, X, add_version, answers  # type: ignore[import-not-found]
 from serving import serving
 
-X = np.random.default_rng(7).standard_normal((3, WIDTH)).astype(np.float32)
 SLOW = Link(rate_bps=2e6, rtt_s=0.01)  # all of the package in about a second
-
-
-def answers(model: Path, k: int, seed: int = 0) -> None:
-    with Model.open(model) as opened:
-        np.testing.assert_allclose(opened.run(X, k)["y"], expected(seed, X, k), rtol=1e-4, atol=1e-4)
 
 
 def ladder(model: Path) -> Ladder:
@@ -161,69 +153,6 @@ def test_a_next_version_that_was_begun_goes_with_the_model_that_it_was_of(endpoi
     next(iter(sorted(model.glob("*.safetensors")))).unlink()  # nothing of it can run any more
     fetch(f"{served}/precision", model)
     assert verify_model(model) == [] and not (model / ".next").exists() and not (model / ".signature.json").exists()
-
-
-async def test_a_caller_runs_each_configuration_while_the_next_arrives(endpoint: str, tmp_path: Path) -> None:
-    seen = []
-    async with Fetch(endpoint, tmp_path / "m", link=SLOW) as delivery:
-        async for k, _seconds in delivery:
-            seen.append(k)
-            answers(tmp_path / "m", k)
-    assert seen == list(range(K))
-    assert delivery.result.configuration == K - 1
-
-
-async def test_a_delivery_is_told_to_the_end_however_often_one_asks(endpoint: str, tmp_path: Path) -> None:
-    delivery = Fetch(endpoint, tmp_path / "m")
-    with pytest.raises(UsageError, match="async with"):
-        _ = [one async for one in delivery]
-    async with asyncio.timeout(60), delivery:
-        assert len([one async for one in delivery]) == K
-        assert [one async for one in delivery] == []
-        with pytest.raises(UsageError, match="under way"):
-            async with Fetch(endpoint, tmp_path / "n", link=SLOW) as slow:
-                await slow.__aenter__()
-    async with asyncio.timeout(60), delivery:  # once more, with everything there
-        assert [k for k, _ in [one async for one in delivery]] == [K - 1]
-    assert delivery.result.bytes_reused > 0
-
-
-async def test_what_made_a_delivery_fail_is_told_once_at_least(endpoint: str, tmp_path: Path) -> None:
-    unknown = endpoint.replace("/chain", "/nosuch")
-    with pytest.raises(UsageError, match="nosuch"):
-        async with Fetch(unknown, tmp_path / "a") as unseen:
-            assert unseen._task is not None
-            await asyncio.wait([unseen._task])
-    async with Fetch(unknown, tmp_path / "b") as delivery:
-        with pytest.raises(UsageError, match="nosuch"):
-            _ = [one async for one in delivery]
-    with pytest.raises(UsageError, match="nosuch"):
-        _ = delivery.result
-
-
-async def test_an_event_loop_is_not_held_up(endpoint: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="async with Fetch"):
-        fetch(endpoint, tmp_path / "m")
-    with pytest.raises(TransferError) as caught:
-        await asyncio.to_thread(fetch, "http://127.0.0.1:1/chain", tmp_path / "n")
-    whole, causes = caught.value, []
-    while (whole := whole.__cause__ or whole.__context__) is not None:  # type: ignore[assignment]
-        causes.append(str(whole))
-    assert not any("event loop" in cause for cause in causes)
-    result = await asyncio.to_thread(fetch, endpoint, tmp_path / "m")
-    with pytest.raises(UsageError, match="async with Fetch"):
-        upgrade(tmp_path / "m")
-    assert result.configuration == K - 1
-
-
-async def test_leaving_early_keeps_what_arrived(endpoint: str, tmp_path: Path) -> None:
-    async with Fetch(endpoint, tmp_path / "m", link=SLOW) as delivery:
-        async for _k, _seconds in delivery:
-            break
-    with Model.open(tmp_path / "m") as model:
-        assert model.configuration == 0
-    with pytest.raises(UsageError, match="left before it had ended"):
-        _ = delivery.result
 
 
 def test_a_folder_that_was_prepared_is_still_there_after_a_fetch_that_failed(tmp_path: Path) -> None:
@@ -363,120 +292,6 @@ def test_a_corrupt_file_never_runs_and_only_it_is_repaired(endpoint: str, tmp_pa
     result = fetch(endpoint, tmp_path / "m")
     assert len(data) <= result.bytes_received < len(data) + 20_000
     answers(tmp_path / "m", K - 1)
-
-
-@pytest.mark.parametrize("refusal", [(405, 404), (403, 403)], ids=["as registries do", "as object stores do"])
-def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: Path, refusal: tuple[int, int]) -> None:
-    """Static export without what is ours: manifest and blobs alone. What it says to a POST, and of what is not there, differs."""
-    import http.server
-
-    export(package, tmp_path / "static")
-    blobs, layout = {}, Layout.open(package)
-    for path in (package / "blobs" / "sha256").iterdir():
-        blobs[f"/v2/chain/blobs/sha256:{path.name}"] = path
-    manifest = layout.manifest("latest")
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(refusal[0], b"no")
-
-        def do_GET(self) -> None:
-            if self.path == "/v2/chain/manifests/latest":
-                self._send(200, manifest.raw)
-            elif self.path in blobs:
-                self._send(200, blobs[self.path].read_bytes())
-            else:
-                self._send(refusal[1], b"no")
-
-        def _send(self, status: int, data: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        result = fetch(f"http://127.0.0.1:{server.server_port}/chain:latest", tmp_path / "m", Request(max_bytes=150_000))
-        server.shutdown()
-    assert result.configuration == 2
-    answers(tmp_path / "m", 2)
-
-
-@pytest.mark.parametrize("status", [404, 422])
-def test_an_endpoint_that_does_not_know_what_is_held_is_asked_again(package: Path, tmp_path: Path, status: int) -> None:
-    """Whatever its words are. Where there are no plans at all, and problems say so, the device plans for itself."""
-    import http.server
-
-    export(package, tmp_path / "static")
-    asked: list[bool] = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(tmp_path / "static"))  # type: ignore[arg-type]
-
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append("held" in request)
-            self.send_response(status if asked[-1] else 404)
-            self.send_header("Content-Type", "application/problem+json")
-            self.end_headers()
-            self.wfile.write(json.dumps({"title": "no", "detail": "unknown manifest"}).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/chain"
-        fetch(f"{url}:latest", tmp_path / "m", Request(max_bytes=100_000))
-        result = upgrade(tmp_path / "m", Request(reference="v2"))
-        with pytest.raises(UsageError, match="has no chain:v3"):
-            upgrade(tmp_path / "m", Request(reference="v3"))
-        server.shutdown()
-    assert asked == [False, True, False, True, False]
-    assert result.manifest == Layout.open(package).manifest("v2").digest
-
-
-def test_a_server_that_lies_is_found_out(package: Path, tmp_path: Path) -> None:
-    import http.server
-
-    manifest = Layout.open(package).manifest("latest")
-    stream = bytearray(b"".join(Layout.open(package).blob_path(layer.digest).read_bytes() for layer in manifest.layers))
-    stream[manifest.offsets[4] + 500] ^= 4
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_error(404)
-
-        def do_GET(self) -> None:
-            data = manifest.raw if "manifests" in self.path else b""
-            if "stream" in self.path:
-                start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-                data = bytes(stream[start : end + 1])
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{end}/{len(stream)}")
-            else:
-                self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(DigestError, match="layer 4 is corrupt"):
-            fetch(f"http://127.0.0.1:{server.server_port}/chain:latest", tmp_path / "m")
-        server.shutdown()
-    with Model.open(tmp_path / "m") as model:
-        assert model.configuration == 0
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from accordion.cli import options
 from accordion.cli.console import Context
 from accordion.cli.extras import extra
-from accordion.errors import UsageError
 
 __all__ = ["add", "execute"]
 
@@ -46,8 +45,6 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with extra("train"):
         from accordion.training import adapt
 
-    if not 0 < arguments.learning_rate <= 1:
-        raise UsageError(f"a learning rate of {arguments.learning_rate:g} makes no sense: name one above 0, up to 1")
     found = adapt(
         arguments.run,
         epochs=arguments.epochs,
