@@ -92,6 +92,11 @@ DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 """What is compared by what it delivers: order, policy, changes of the recipe `brief`."""
 
+COMPARED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "late-start": (str(ORDERS / "resnet20-late-start.json"), *DELIVERED["balanced"][1:]),
+}
+"""Further schemes, of the comparisons alone, by networks that have the order."""
+
 SEPARATE = ("resnet8", "resnet14")
 """Smaller networks that are compared by what they deliver, too."""
 
@@ -168,10 +173,10 @@ def _delivered(seed: int) -> Iterator[Run]:
 
 
 def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -> Run:
-    """One of `DELIVERED` on any network; a learned order is that network's own. The paper's schemes are Figure 4's runs."""
+    """One of `DELIVERED` or `COMPARED` on any network, whose own the order is. The paper's schemes are Figure 4's runs."""
     if scheme in SCHEMES:
         return next(_figure4(network, dataset, recipe, [seed], [scheme]))
-    order, policy, changes = DELIVERED[scheme]
+    order, policy, changes = {**DELIVERED, **COMPARED}[scheme]
     if order.endswith(".json"):
         order = str(ORDERS / Path(order).name.replace("resnet20", network).replace("cifar10", dataset))
     named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))

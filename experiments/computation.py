@@ -14,7 +14,7 @@ from accordion.training import MODERN, TrainingConfig, build_network
 from accordion.training.objectives import configurations
 from accordion.training.recipes import picture_size
 
-__all__ = ["SHAPES", "TRAINING_PICTURES", "Work", "expected_work", "norms_macs", "training_macs"]
+__all__ = ["SHAPES", "TRAINING_PICTURES", "Work", "adapting_macs", "expected_work", "norms_macs", "training_macs"]
 
 SHAPES = {"cifar10": (3, 32, 10), "cifar100": (3, 32, 100), "digits": (1, 8, 10)}
 """Channels, side and classes of each data set's pictures."""
@@ -88,6 +88,18 @@ def norms_macs(config: TrainingConfig) -> float:
     work = Work(1.0, (float(passes[0]), float(passes[1]), float(passes[2])), 1.0)
     pictures = min(recipe.norm_pictures, TRAINING_PICTURES[config.dataset])
     return pictures * work.macs(classes, side, channels, (config.width, 2 * config.width, 4 * config.width))
+
+
+def adapting_macs(config: TrainingConfig, epochs: int) -> float:
+    """Forward multiply-accumulates of `accordion adapt` in so many epochs: each configuration but the complete one, by itself."""
+    network = _network(config.dataset, config.network, config.order, config.heads)
+    channels, side, classes = SHAPES[config.dataset]
+    widths = (config.width, 2 * config.width, 4 * config.width)
+    for_one = [
+        closed_form_macs(network.order.by_stage(k), classes, size=side, in_channels=channels, widths=widths)
+        for k in range(len(network) - 1)
+    ]
+    return float(sum(for_one) * epochs * TRAINING_PICTURES[config.dataset])
 
 
 def _passes(network: ElasticNetwork, ks: tuple[int, ...]) -> tuple[NDArray[np.float64], int]:

@@ -20,6 +20,10 @@ SMALLER = {
 }
 """Three smaller networks for each, as students and to train alone; `/2` has half of the channels everywhere."""
 
+LATE = {"resnet56": "late-start"}
+"""What takes the place of `balanced`, whose first configuration has one block in each stage, on a network of which two percent of
+the bytes hold more than that: the target is from there on."""
+
 LISTED = (
     ("resnet20", "cifar10", "brief", (0,)),
     ("resnet56", "cifar10", "brief", (0,)),
@@ -66,13 +70,15 @@ class Comparison:
 def variants(network: str) -> list[tuple[str, str]]:
     """Method and variant, in order. Every method of `experiments.comparisons.methods` is among them."""
     smaller = SMALLER.get(network, ("resnet8", "resnet14", f"{network}/2"))
+    ours = LATE.get(network, "balanced")
     return [
         ("plain", "float32"),
         ("quantized", "post-training"),
         ("bit-planes", "8-of-2"),
-        ("elastic", "balanced"),
-        ("finished", "balanced-further"),  # what pruning and low rank have, too
-        ("finished", "balanced-75"),
+        ("elastic", ours),
+        ("finished", f"{ours}-further"),  # what pruning and low rank have, too
+        *([] if ours == "balanced" else [("finished", f"{ours}-adapted")]),
+        ("finished", f"{ours}-75"),
         ("pruned", "75"),
         ("further", "a third"),  # what of the pruned network's error is the pruning's
         ("alone", smaller[0]),
@@ -85,7 +91,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         *(("pruned", share) for share in ("50", "90")),
         *(("distilled", shape) for shape in smaller[1:]),
         *(("elastic", variant) for variant in ("learned", "CoML-05", "BlockCoML-05")),
-        ("finished", "balanced-0"),
+        ("finished", f"{ours}-0"),
         ("low-rank", "25"),
         *(("exits", count) for count in ("1", "4")),
         ("skipping", "1"),

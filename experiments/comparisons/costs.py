@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from accordion.elastic import closed_form_macs
 from accordion.errors import AccordionError, UsageError
+from accordion.training.adapting import EPOCHS
 from accordion.training.recipes import picture_size
 from experiments import catalogue as runs_list
 from experiments.comparisons.bases import PASSES, listed_run, plain_run, scheme_of, shape_of
 from experiments.comparisons.catalogue import Comparison
 from experiments.comparisons.fit import further
-from experiments.comparisons.methods.finished import FURTHER
+from experiments.comparisons.methods.finished import ADAPTED, FURTHER
 from experiments.comparisons.outcome import Result
-from experiments.computation import SHAPES, training_macs
+from experiments.computation import SHAPES, adapting_macs, training_macs
 from experiments.timing import StepTimes, estimate_s
 
 __all__ = ["estimates", "own_work"]
@@ -36,8 +37,8 @@ def own_work(one: Comparison) -> float:
         return again / whole * (int(one.variant) / 100 if one.method == "low-rank" else 1.0)
     if one.method == "finished" and (scheme := scheme_of(one)):
         before = training_macs(listed_run(one, scheme).config()) / training_macs(plain_run(one).config())
-        teacher = 0.0 if one.variant.endswith(FURTHER) else 1 / PASSES
-        return again / whole * (before + teacher)
+        teacher = 0.0 if one.variant.endswith((FURTHER, ADAPTED)) else 1 / PASSES
+        return again / whole * (before + teacher) + (_adapting(one, scheme) if one.variant.endswith(ADAPTED) else 0.0)
     if one.method == "distilled":
         return (3 * _forward(one, one.variant) + network) / (3 * network)
     if one.method == "exits":
@@ -48,6 +49,12 @@ def own_work(one: Comparison) -> float:
     if one.method == "skipping":
         return (_forward(one, "resnet8/2") + network) / network
     return 0.0
+
+
+def _adapting(one: Comparison, scheme: str) -> float:
+    """Of what comes after the further training; without weights' gradients two thirds of what such passes cost otherwise."""
+    macs = adapting_macs(listed_run(one, scheme).config(), EPOCHS)
+    return 2 / PASSES * macs / training_macs(plain_run(one).config())
 
 
 def estimates(

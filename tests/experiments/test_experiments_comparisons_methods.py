@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch.nn.utils import prune
 from accordion.data import load
 from accordion.elastic import CifarResNet
 from accordion.errors import UsageError
-from experiments.comparisons.bases import listed_run, shape_of
+from accordion.training import RunDirectory, TrainingConfig
+from experiments.comparisons.bases import listed_run, shape_of, training_of
 from experiments.comparisons.context import Context
+from experiments.comparisons.execute import execute
 from experiments.comparisons.files import Piece, Session, encoded, folded, ship, without_unused
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.methods.bit_planes import PLANES, in_planes
@@ -345,14 +348,34 @@ def test_ours_trained_on_goes_on_with_an_elastic_network(folder: Path) -> None:
     assert other.training.macs == pytest.approx(result.training.macs - whole, rel=0.02)  # no teacher
 
 
+def test_ours_adapted_goes_on_with_what_was_trained_further(tmp_path: Path) -> None:
+    # Norms of its own are what a configuration adapts; a short training leaves it something to gain.
+    changes = {"epochs": 1, "batch": 64, "learning_rate": 0.02, "norms": "configuration"}
+    one = replace(comparison("finished", "BlockCoML-05-adapted", changes=changes), network="resnet14")
+    result = execute(one, runs=tmp_path, data=tmp_path, accelerator="cpu")
+    assert result is not None and result.notes["trained on"] == "trained further and adapted"
+    assert {row.family for row in result.rows} == {"Accordion, blockwise, trained further and adapted, compact"}
+    folder = tmp_path / "comparisons"
+    (own,) = (folder / one.name).glob("run-????????")
+    (further,) = (folder / one.name.replace("adapted", "further")).glob("run-????????")
+    ours, theirs = RunDirectory(own), RunDirectory(further)
+    assert ours.weights_path.read_bytes() == theirs.weights_path.read_bytes()
+    did = result.notes["adapted"]
+    assert did["configurations"] == [0] and did["kept"] == [0] and did["after"][0] < did["before"][0]
+    assert ours.norms_path.read_bytes() != theirs.norms_path.read_bytes()
+    assert result.training.weights == ours.digest() and result.training.seconds > did["seconds"] > 0
+    # Two epochs more of the smaller configuration, in which no convolution's weights have a gradient.
+    context = Context(one, load("digits"), tmp_path)
+    before = training_of(context, theirs, TrainingConfig.from_json(theirs.read_settings()["config"]))
+    assert result.training.macs - before.macs == pytest.approx(2 * 2 * 1293 * min(row.macs for row in result.rows), rel=0.01)
+
+
 def test_every_method_names_its_source() -> None:
     assert list(METHODS) == [method.name for method in METHODS.values()]
     assert all(method.title and method.source and method.differs and method.reuses for method in METHODS.values())
 
 
 def test_an_unknown_method_or_recipe_is_said(tmp_path: Path) -> None:
-    from experiments.comparisons.execute import execute
-
     with pytest.raises(UsageError, match="no method 'magic'"):
         execute(comparison("magic", "1"), runs=tmp_path, data=tmp_path)
     with pytest.raises(UsageError, match="no recipe 'slow'"):

@@ -25,7 +25,13 @@ from experiments.tables.markdown import blocks
 __all__ = ["METHOD", "NEEDS", "ORDERS", "SOURCE", "packaged"]
 
 LEARNED = "learned"
-ORDERS = {"CoML-05": "right-to-left", "BlockCoML-05": "blockwise", LEARNED: "learned order", "balanced": "even order, balanced"}
+ORDERS = {
+    "CoML-05": "right-to-left",
+    "BlockCoML-05": "blockwise",
+    LEARNED: "learned order",
+    "balanced": "even order, balanced",
+    "late-start": "late start, balanced",
+}
 FORMS = {"float32": "float32", "compact": "auto"}
 """What a form is called, and the codec that makes it."""
 
@@ -97,10 +103,10 @@ METHOD = Method(
     "Accordion",
     SOURCE,
     "the compact form is `--codec auto`; all layers count, ladder and graphs included. `CoML-05` and `BlockCoML-05` are trained as "
-    "in the paper, one configuration a step. `learned` and `balanced` are ours: each step trains the complete network, the "
-    "smallest and one more, which learn from the complete one's answers (distillation inside one network); `learned` has a head "
-    "for each stage and an order that was searched; in `balanced` small configurations count less, and each has batch-norm "
-    "statistics of its own",
+    "in the paper, one configuration a step. `learned`, `balanced` and `late-start` are ours: each step trains the complete "
+    "network, the smallest and one more, which learn from the complete one's answers (distillation inside one network); `learned` "
+    "has a head for each stage and an order that was searched; in `balanced` small configurations count less, and each has "
+    "batch-norm statistics of its own; `late-start` is the same on an order that begins with what two percent of the bytes hold",
     NEEDS,
     "everything",
     execute,
