@@ -324,3 +324,51 @@ def test_a_module_that_does_not_run_without_its_blocks_is_found_out() -> None:
     assert not torch.equal(named(torch.ones(1, 5), 0), named(torch.ones(1, 5), 1))
     with pytest.raises(UsageError, match="nowhere"):
         ElasticNetwork(Lost(), right_to_left((("a", "b"),)), torch.rand(2, 5))
+
+
+def test_one_module_may_be_several_blocks() -> None:
+    """As in ALBERT: a block's parameters serve at every depth."""
+    block = nn.Linear(4, 4)
+    module = nn.Sequential(nn.Linear(4, 4), block, block, block)
+    network = ElasticNetwork(module, nested("own", (("1", "2", "3"),), [(1,), (3,)]), torch.rand(2, 4))
+    x = torch.rand(2, 4)
+    assert torch.equal(network(x, 0), block(module[0](x)))
+    assert torch.equal(network(x, 1), module(x))
+
+
+def test_a_head_that_works_in_place_changes_nothing_for_others() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+            self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2))
+
+        def chain(self) -> list[nn.Module]:
+            return [*self.blocks, self.head]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for step in self.chain():
+                x = step(x)
+            return x
+
+    order = nested("own", (("blocks.0", "blocks.1", "blocks.2"),), [(1,), (2,), (3,)])
+    module = Deep()
+    network = ElasticNetwork(module, order)
+    x = torch.randn(8, 4)
+    found = network.outputs(x, range(3))
+    for k in range(3):
+        assert torch.equal(found[k], network(x, k))
+
+
+def test_what_a_configuration_has_of_its_own_moves_with_the_network() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    values = {0: {"2.running_mean": torch.rand(4), "3.weight": torch.rand(2, 4)}}
+    network = ElasticNetwork(module, nested("own", (("0", "1"),), [(1,), (2,)]), values=values).eval()
+    x = torch.rand(3, 4)
+    before = network(x, 0)
+    kept = network.at(0)
+    network.double()
+    assert {tensor.dtype for tensor in (*kept.parameters(), *kept.buffers()) if tensor.is_floating_point()} == {torch.float64}
+    torch.testing.assert_close(network(x.double(), 0), before.double())
+    network.to("meta")
+    assert {tensor.device.type for tensor in (*kept.parameters(), *kept.buffers())} == {"meta"}

@@ -23,7 +23,8 @@ from accordion.cli import main
 from accordion.errors import AccordionError, UnmeetableError, UsageError
 from accordion.packaging import compact, package
 from accordion.packaging.check import lay_out_prefixes
-from accordion.training import load_run
+from accordion.profiling import profile
+from accordion.training import RunDirectory, load_run
 
 
 def opened(out: Path) -> tuple[Layout, Manifest, Ladder]:
@@ -186,8 +187,34 @@ def test_the_rounding_that_is_better_is_taken(profiled: Path, monkeypatch: pytes
     said: list[str] = []
     package(profiled, tmp_path / "model", codec="int4", progress=said.append)
     (line,) = [line for line in said if line.startswith("rounding")]
-    rows = {row["rounding"]: sum(row["right"]) for row in json.loads((profiled / "lattice.json").read_text())["measured"]}
+    rows = {row["rounding"]: sum(row["right"]) for row in json.loads((profiled / "lattice-int4.json").read_text())["measured"]}
     assert line.startswith(f"rounding {max(rows, key=lambda one: rows[one])}")
+
+
+def test_one_codec_s_figures_leave_another_s_alone(profiled: Path, tmp_path: Path) -> None:
+    package(profiled, tmp_path / "auto", codec="auto")
+    before = (profiled / "lattice.json").read_bytes()
+    package(profiled, tmp_path / "int4", codec="int4")
+    assert (profiled / "lattice.json").read_bytes() == before
+
+
+def test_channels_without_weights_keep_their_biases_in_integers(profiled: Path, tmp_path: Path) -> None:
+    """As pruning leaves them: what is added is then all that there is of such a channel."""
+    directory = RunDirectory(profiled)
+    weights = directory.read_weights()
+    for name, tensor in weights.items():
+        if name.startswith("stage") and tensor.ndim == 4:
+            tensor[::2] = 0
+    directory.write_weights(weights)
+    profile(profiled, device_latency=False, limit=50)
+    package(profiled, tmp_path / "model", codec="int8", integer=True, latency=False)
+    _, x, _ = pictures(profiled)
+    for one, other in zip(
+        answers(tmp_path / "model", x, tmp_path / "laid"),
+        answers(tmp_path / "model", x, tmp_path / "integers", alternative=True),
+        strict=True,
+    ):
+        assert np.abs(one - other).max() < 0.05 * np.abs(one).max()
 
 
 def test_latency_of_both_kernels_is_in_the_ladder(profiled: Path, tmp_path: Path) -> None:

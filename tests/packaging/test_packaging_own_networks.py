@@ -16,7 +16,7 @@ from accordion.artifact.layout import Layout
 from accordion.artifact.verify import verify_package
 from accordion.data import Dataset, Split, load
 from accordion.elastic import ElasticNetwork, nested
-from accordion.errors import UsageError
+from accordion.errors import AccordionError, UsageError
 from accordion.packaging import package_network
 from accordion.packaging.check import lay_out_prefixes
 from accordion.profiling import measure_ladder
@@ -182,6 +182,41 @@ def test_a_block_that_changes_the_shape_is_named(digits: Dataset) -> None:
     network = ElasticNetwork(module, nested("mine", (("1",),), [(1,)]))
     with pytest.raises(UsageError, match=r"can't be skipped: 1 \(\[1, 64\]"):
         measured(network, digits)
+
+
+class Counts(nn.Module):
+    """Adds to each example what it made for as many as `how` says there are."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH))
+        self.head, self.how = nn.Linear(WIDTH, 10), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(x[:, 0, 0])
+        if self.how == "len":
+            x = x + torch.ones(1, WIDTH).expand(len(x), -1)
+        elif self.how == "int":
+            x = x + torch.zeros(int(x.shape[0]), WIDTH)
+        else:
+            x = x + torch.ones(1, WIDTH).expand(x.shape[0], -1)
+        scores: Tensor = self.head(x)
+        return scores
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", ["len", "int", "shape"])
+def test_a_graph_for_one_size_of_batch_is_refused(digits: Dataset, tmp_path: Path, how: str) -> None:
+    x = torch.from_numpy(digits.test.x[:8]).float() / 255
+    network = ElasticNetwork(Counts(how), nested("own", (("blocks.0", "blocks.1"),), [(1,), (2,)]), x).eval()
+    ladder = measure_ladder(network, digits, digits.test.take(slice(0, 50)), split="test", device_latency=False).ladder
+    if how == "shape":
+        package_network(network, ladder, x, tmp_path / "model", name="own")
+        assert not verify_package(tmp_path / "model")
+        return
+    with pytest.raises(AccordionError, match=r"configuration 0 holds for batches of 8 alone: .*x\.shape\[0\]"):
+        package_network(network, ladder, x, tmp_path / "model", name="own")
+    assert not (tmp_path / "model" / "index.json").exists()
 
 
 def test_arrays_that_are_no_data_set(digits: Dataset) -> None:

@@ -42,6 +42,23 @@ def test_what_a_trace_delivers_from_when_to_when() -> None:
     assert Trace("out", 1.0, np.zeros(3)).when(0.0, 1) == math.inf
 
 
+@pytest.mark.parametrize("megabits", [[0, 12, 30], [0, 4, 0, 4], [0, 1.1, 0, 2.7], [0, 12.345678, 30]])
+@pytest.mark.parametrize("chunk", [1000, 1250, 5000, 65536])
+def test_a_trace_that_begins_with_an_outage_is_replayed_for_ever(megabits: list[float], chunk: int) -> None:
+    """Whole rounds end at its border, up to rounding, where no rate is."""
+    trace, at = Trace("any", 0.1, np.array(megabits) * 1e6), 0.0
+    for _ in range(400):
+        seconds = trace.when(at, chunk)
+        assert trace.between(at, at + seconds) == pytest.approx(chunk, abs=0.01)
+        at += seconds
+
+
+@pytest.mark.parametrize(("dt", "count"), [(1 / 3, 5), (1 / 30, 50), (0.1, 20)])
+def test_an_outlook_reaches_to_the_end_of_the_longest_trace(dt: float, count: int) -> None:
+    trace = Trace("any", dt, np.full(count, 1e6))
+    assert TraceLink((trace,)).outlook().seconds[-1] == trace.seconds
+
+
 @settings(deadline=None, max_examples=80)
 @given(
     st.lists(st.sampled_from([0.0, 1e3, 5e5, 3e6]), min_size=1, max_size=12).filter(any),

@@ -115,9 +115,27 @@ def test_the_gap_to_unseen_pictures_counts() -> None:
         for _ in range(200):
             policy = chooser.policy()
             chooser.observe(policy.draw(rng), 0.1, policy)
-        chooser.compare([0.1, 0.4])
+        chooser.compare({0: 0.1, 1: 0.4})
     assert chooser.gaps == pytest.approx([0.0, 0.3])
     assert chooser.policy().probabilities[1] > 0.6
+
+
+def test_a_gap_is_that_of_the_configuration_that_was_looked_at() -> None:
+    """Of a grid, a few of many."""
+    chooser = Chooser(Guarantee((0.2,) * 5), 2000)
+    for _ in range(50):
+        for k in range(5):
+            chooser.observe(k, 0.1)
+    chooser.compare({0: 0.1, 4: 0.4})
+    assert chooser.gaps == pytest.approx([0, 0, 0, 0, 0.3])
+
+
+def test_a_data_set_without_a_half_to_certify_with_is_refused(config: TrainingConfig, digits: Dataset, tmp_path: Path) -> None:
+    rows = np.concatenate([np.flatnonzero(digits.train.y == label)[:12] for label in range(10)])
+    told = asked(config, tmp_path / "g.json", {"target_error": 0.5})
+    with pytest.raises(UsageError, match="too few pictures for a guarantee"):
+        train(told, tmp_path / "run", accelerator="cpu", dataset=replace(digits, train=digits.train.take(rows)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_state_survives_json_and_goes_on_the_same() -> None:
@@ -127,11 +145,11 @@ def test_the_state_survives_json_and_goes_on_the_same() -> None:
         policy = one.policy()
         one.observe(policy.draw(rng), float(rng.random()), policy)
         if step % 20 == 19:
-            one.compare([0.3, 0.2, 0.1])
+            one.compare({0: 0.3, 1: 0.2, 2: 0.1})
     other.restore(json.loads(json.dumps(one.state())))
     for chooser in (one, other):
         chooser.observe(1, 0.5)
-        chooser.compare([0.5, 0.5, 0.5])
+        chooser.compare(dict.fromkeys(range(3), 0.5))
     assert one.state() == other.state()
     assert one.policy() == other.policy()
 

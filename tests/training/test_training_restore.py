@@ -15,9 +15,10 @@ from torch import nn
 from accordion.artifact.layout import Layout
 from accordion.elastic import OrderTable
 from accordion.errors import ContentError, UsageError
-from accordion.packaging import package
-from accordion.profiling import profile
-from accordion.training import RunDirectory, TrainingConfig, load_run, restore
+from accordion.packaging import package, rounding
+from accordion.profiling import measure_lattice, profile
+from accordion.training import Finishing, RunDirectory, TrainingConfig, build_network, calibrate, finish, load_run, restore
+from accordion.training.initial import adopt
 
 ODD = OrderTable("odd", ((1, 0, 0), (1, 1, 0), (2, 1, 1), (2, 2, 2)))
 LATENCY = {"median": 0.001, "low": 0.0009, "high": 0.0012, "runs": 3, "threads": 1, "machine": "this one"}
@@ -124,3 +125,38 @@ def test_what_can_not_become_a_run(config: TrainingConfig, tmp_path: Path) -> No
     with pytest.raises(ContentError):
         restore(whole + ":v1", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def restored(config: TrainingConfig, tmp_path: Path) -> Path:
+    packaged(replace(config, order="blockwise", network="resnet14"), tmp_path / "run", tmp_path / "package")
+    restore(str(tmp_path / "package"), tmp_path / "again")
+    return tmp_path / "again"
+
+
+def test_statistics_of_a_package_are_not_measured_again(restored: Path) -> None:
+    """Norms out of a package only look like norms: statistics of data would make another network of it."""
+    before = RunDirectory(restored).digest()
+    for norms in ("configuration", "shared", "running"):
+        with pytest.raises(UsageError, match="was restored from a package"):
+            calibrate(restored, norms=norms)
+    assert RunDirectory(restored).digest() == before
+    found, plain = (measure_lattice(restored, samples=100, norm_pictures=count) for count in (500, 0))
+    assert found == plain
+    finish(restored, restored.with_name("finished"), Finishing(("int8",)), rounding=rounding, epochs=1, accelerator="cpu")
+    with pytest.raises(UsageError, match="was restored from a package"):
+        calibrate(restored.with_name("finished"))
+
+
+def test_a_training_may_begin_with_a_restored_run(restored: Path) -> None:
+    config, known, dataset = load_run(restored)
+    network = build_network(config, dataset)
+    adopt(network, str(restored), dataset, seed=0)
+    complete = network.extract(len(network) - 1).eval()
+    x = torch.from_numpy(dataset.hold_out()[0].x[:1000]).float() / 255
+    with torch.no_grad():
+        answers = complete(x)
+        torch.testing.assert_close(answers, known.at(len(known) - 1)(x), rtol=1e-3, atol=1e-3)
+        # What a training step computes, by the statistics of its own pictures, is near that.
+        off = (complete.train()(x) - answers).abs().mean()
+    assert off < 0.2 * answers.std()

@@ -57,7 +57,7 @@ class ElasticNetwork(nn.Module):
         super().__init__()
         self.module = module
         self.order = order
-        named = dict(module.named_modules())
+        named = dict(module.named_modules(remove_duplicate=False))  # one module may be several blocks
         if missing := [block for stage in order.stages for block in stage if block not in named]:
             near = ", ".join(list(named)[1:9])
             raise UsageError(f"the network has no block {', '.join(missing)}; its modules begin with {near}")
@@ -95,6 +95,21 @@ class ElasticNetwork(nn.Module):
         super().train(mode)
         for _, clones in self._views.values():
             _follow(clones)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ElasticNetwork:
+        """As of any module (it moves to a device or another type); what configurations have of their own follows."""
+        leaves = [pair for _, clones in self._stand_ins.values() for pair in clones if pair[0]._buffers is not pair[1]._buffers]
+        # Shared buffers are other objects afterwards, parameters the same.
+        shared = [[name for name, own in clone._buffers.items() if own is original._buffers[name]] for clone, original in leaves]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for (clone, original), names in zip(leaves, shared, strict=True):
+            for name, own in clone._buffers.items():
+                if own is not None:
+                    clone._buffers[name] = original._buffers[name] if name in names else fn(own)
+            for name, parameter in clone._parameters.items():
+                if parameter is not None and parameter is not original._parameters[name]:
+                    clone._parameters[name] = nn.Parameter(fn(parameter.data), requires_grad=False)
         return self
 
     def forward(self, x: Tensor, k: int) -> Tensor:
@@ -253,7 +268,8 @@ def _run_chains(
         for group in aside:
             if watch:
                 watch(tuple(group))
-            _run_chains(next(iter(group.values()))[start](x), group, done, watch, start + 1)
+            # A step may work in place, and others begin with the same x.
+            _run_chains(next(iter(group.values()))[start](x.clone()), group, done, watch, start + 1)
         if watch:
             watch(tuple(trunk))
         x = next(iter(trunk.values()))[start](x)
@@ -275,7 +291,7 @@ def _check_shapes(module: nn.Module, blocks: Sequence[str], example_input: Tenso
 
         return named[name].register_forward_hook(hook, with_kwargs=True)
 
-    named = dict(module.named_modules())
+    named = dict(module.named_modules(remove_duplicate=False))
     handles = [check(name) for name in blocks]
     try:
         whole = _check_runs(module, example_input)

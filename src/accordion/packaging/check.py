@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -65,9 +66,10 @@ def check_answers(layout: Layout, manifest: Manifest, ladder: Ladder, expected: 
             for k, kernels, graph in ways:
                 what = f"configuration {k}" + ("" if kernels == FLOAT_KERNELS else f" with {kernels} kernels")
                 wanted = expected(k, kernels)
+                entry = ladder.inputs_of(k)[0]
                 try:
                     session = onnxruntime.InferenceSession(folder / graph, options, providers=["CPUExecutionProvider"])
-                    (found,) = session.run(None, {ladder.inputs_of(k)[0].name: x})
+                    (found,) = session.run(None, {entry.name: x})
                 except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
                     first = str(error).splitlines()[0]
                     raise AccordionError(f"the package is wrong: {what} does not run from its prefix: {first}") from error
@@ -79,6 +81,26 @@ def check_answers(layout: Layout, manifest: Manifest, ladder: Ladder, expected: 
                         f"the package is wrong: {what} answers other than the network, by {off:.2g} where at most "
                         f"{allowed:.2g} is rounding"
                     )
+                if not isinstance(entry.shape[0], int):
+                    _check_other_batch(session, entry.name, x, found, what, allowed)
+
+
+def _check_other_batch(
+    session: onnxruntime.InferenceSession, name: str, x: NDArray[Any], found: NDArray[Any], what: str, allowed: float
+) -> None:
+    """AccordionError if the answer to one picture hangs on how many come with it: then the graph was traced for this many."""
+    few = x[:1] if len(x) > 1 else np.concatenate([x, x])
+    wanted = found[:1] if len(x) > 1 else np.concatenate([found, found])
+    try:
+        (answer,) = session.run(None, {name: few})
+        fits = answer.shape == wanted.shape and float(np.max(np.abs(answer - wanted), initial=0.0)) <= allowed
+    except Exception:  # ONNX Runtime's exceptions share no base class of their own
+        fits = False
+    if not fits:
+        raise AccordionError(
+            f"the graph of {what} holds for batches of {len(x)} alone: where the network's forward asks how many examples there "
+            "are, it must take x.shape[0] as it is, not len(x) or int(x.shape[0])"
+        )
 
 
 def lay_out_prefixes(layout: Layout, manifest: Manifest, ladder: Ladder, folder: Path) -> Iterator[tuple[Configuration, Path]]:

@@ -25,7 +25,7 @@ from accordion.packaging.codecs import Encoded, Precision, encode_planes
 from accordion.packaging.encode import Encodings, Point, encode_graphs
 from accordion.packaging.graph import Graph
 from accordion.packaging.integer_kernels import activation_scales, for_integer_kernels
-from accordion.packaging.lattice import LATTICE_FILE, Lattice, Vector, by_group, measure_lattice, vectors_to_try
+from accordion.packaging.lattice import LATTICE_FILE, PLANES, Lattice, Vector, by_group, measure_lattice, vectors_to_try
 from accordion.packaging.prepare import Prepared, prepare
 from accordion.packaging.route import LatticePoint, choose_first, find_route
 from accordion.packaging.route_file import COMPENSATED, NEAREST, Route, fill, read_route
@@ -200,7 +200,7 @@ def _rounding(work: _Work, codec: str) -> str:
 
 
 def _best_route(work: _Work, rounding: str | None, first: FirstAnswer | None, ladder_rows: Sequence[dict[str, Any]]) -> Route:
-    codec = "planes"
+    codec = PLANES
     chosen = scheme(codec)
     rounding = rounding or _rounding(work, codec)
     vectors = vectors_to_try(len(work.order.stages), len(chosen.blocks))

@@ -29,6 +29,7 @@ AT_ONCE = 8  # pictures; hundreds of inner values of each are kept meanwhile
 SAMPLES = 4096  # numbers of an activation that are looked at, of each few pictures
 CLIPS = np.linspace(0.3, 1.0, 36)
 TINY = 1e-12  # no scale is smaller: a channel of zeros must not be divided by zero
+LARGEST_BIAS = 2**30  # in units of what is added up, 32 bits wide, so that as much again has room beside it
 
 
 def value_keys(graph: Graph) -> dict[str, str]:
@@ -107,12 +108,17 @@ def for_integer_kernels(
     codes: dict[str, tuple[str, str]] = {}  # from a weight to its codes of 8 bits and their steps, where that was done for many
 
     read = {layer.input[1] for layer in (body[name] for name in layers)}
+    least = {
+        body[name].input[1]: _least_step(layer, plain, quantized[body[name].input[0]][0])
+        for name, layer in layers.items()
+        if body[name].input[0] in quantized
+    }
     for node in graph.nodes:
         if node.output[0] not in plain_outputs:  # rebuilds weights
             nodes.append(node)
             if node.op_type == "Split" and read.intersection(node.output):
                 stacks.nodes = []
-                codes.update(_codes_of_stack(stacks, node))
+                codes.update(_codes_of_stack(stacks, node, max(least.get(name, TINY) for name in node.output)))
                 nodes += stacks.nodes
             continue
         new = onnx.NodeProto()
@@ -120,7 +126,8 @@ def for_integer_kernels(
         new.input[:] = [through.get(name, name) for name in node.input]
         if node.output[0] in layers and node.input[0] in quantized:
             build.nodes = []
-            _integer_weights(build, new, quantized[node.input[0]][0], codes)
+            known = codes.get(new.input[1]) or _codes(build, new.input[1], least[new.input[1]])
+            _integer_weights(build, new, quantized[node.input[0]][0], *known)
             nodes += build.nodes
         nodes.append(new)
         for name in node.output:
@@ -178,9 +185,15 @@ def _eight_bits(build: Builder, name: str, scale: float, signed: bool) -> str:
     return build.op("DequantizeLinear", build.op("QuantizeLinear", name, factor, zero), factor, zero)
 
 
-def _integer_weights(build: Builder, conv: onnx.NodeProto, scale: float, known: Mapping[str, tuple[str, str]]) -> None:
+def _least_step(conv: onnx.NodeProto, plain: Graph, scale: float) -> float:
+    """The smallest step of a weight's 8 bits with which the bias can be said, whose unit is the step times the input's `scale`: the
+    weights of a channel may all be zero."""
+    bias = plain.tensors.get(conv.input[2]) if len(conv.input) > 2 else None
+    return TINY if bias is None else max(TINY, float(np.abs(bias).max(initial=0.0)) / (scale * LARGEST_BIAS))
+
+
+def _integer_weights(build: Builder, conv: onnx.NodeProto, scale: float, codes: str, steps: str) -> None:
     """Weights to 8 bits by output channel, biases to 32 bits at the scale of the sums."""
-    codes, steps = known.get(conv.input[1]) or _codes(build, conv.input[1])
     conv.input[1] = build.op("DequantizeLinear", codes, steps, axis=0)
     if len(conv.input) > 2 and conv.input[2]:
         unit = build.op("Mul", steps, _number(build, scale))
@@ -188,17 +201,17 @@ def _integer_weights(build: Builder, conv: onnx.NodeProto, scale: float, known: 
         conv.input[2] = build.op("DequantizeLinear", whole, unit, axis=0)
 
 
-def _codes(build: Builder, weight: str) -> tuple[str, str]:
-    """Codes [m, …] and steps [m] of weights [m, in, h, w]."""
+def _codes(build: Builder, weight: str, least: float) -> tuple[str, str]:
+    """Codes [m, …] and steps [m], `least` or more, of weights [m, in, h, w]."""
     largest = build.op("ReduceMax", build.op("Abs", weight), axes=[1, 2, 3], keepdims=1)
-    steps = build.op("Max", build.op("Mul", largest, _number(build, 1 / 127)), _number(build, TINY))
+    steps = build.op("Max", build.op("Mul", largest, _number(build, 1 / 127)), _number(build, least))
     codes = build.op("Cast", build.op("Round", build.op("Div", weight, steps)), to=INT8)
     return codes, build.op("Reshape", steps, build.numbers(-1))
 
 
-def _codes_of_stack(build: Builder, split: onnx.NodeProto) -> dict[str, tuple[str, str]]:
+def _codes_of_stack(build: Builder, split: onnx.NodeProto, least: float) -> dict[str, tuple[str, str]]:
     """The same for all weights that `split` takes apart, at once: a graph of half the nodes."""
-    apart = [build.ops("Split", [whole], len(split.output), axis=0) for whole in _codes(build, split.input[0])]
+    apart = [build.ops("Split", [whole], len(split.output), axis=0) for whole in _codes(build, split.input[0], least)]
     return dict(zip(split.output, zip(*apart, strict=True), strict=True))
 
 

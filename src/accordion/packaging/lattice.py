@@ -21,9 +21,13 @@ from accordion.packaging.prepare import Prepared
 from accordion.packaging.route import LatticePoint
 from accordion.packaging.schemes import Scheme
 
-__all__ = ["LATTICE_FILE", "Lattice", "Vector", "by_group", "measure_lattice", "vectors_to_try"]
+__all__ = ["LATTICE_FILE", "PLANES", "Lattice", "Vector", "by_group", "measure_lattice", "vectors_to_try"]
+
+PLANES = "planes"
+"""The scheme through which `--codec auto` looks for a path."""
 
 LATTICE_FILE = "lattice.json"
+"""Of `--codec auto`; other codecs' figures stand beside it."""
 SCHEMA_VERSION = 1
 
 Vector = tuple[int, ...]
@@ -105,7 +109,7 @@ def measure_lattice(
         "split": "validation",
         "samples": len(split),
     }
-    path = run / LATTICE_FILE
+    path = lattice_file(run, chosen)
     rows = _read(path, key)
     for index, vector in enumerate(vectors):
         if (rounding, vector) in rows:
@@ -117,6 +121,11 @@ def measure_lattice(
         rows[rounding, vector] = [int(count) for count in right.sum(axis=1)]
         _write(path, key, rows, {})
     return Lattice(len(split), {vector: rows[rounding, vector] for vector in vectors}, key, rows)
+
+
+def lattice_file(run: Path, chosen: Scheme) -> Path:
+    """Where a run keeps what was measured by this codec."""
+    return run / (LATTICE_FILE if chosen.name == PLANES else f"{LATTICE_FILE.removesuffix('.json')}-{chosen.name}.json")
 
 
 def _content(encodings: Encodings, planes: Mapping[str, int], name: str, array: NDArray[Any]) -> NDArray[Any]:

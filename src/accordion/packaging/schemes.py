@@ -85,4 +85,4 @@ def precision_name(chosen: Scheme, planes: Sequence[int], by_stage: Sequence[int
         if blocks:
             first, *others = (codec.name for codec in chosen.blocks.planes[:count])
             words.append("+".join([first, *(other.removeprefix("int") for other in others)]))
-    return words[0] if len(set(words)) == 1 else "/".join(words)
+    return words[0] if len(set(words)) == 1 else "/".join(words) or chosen.outside.name

@@ -48,8 +48,8 @@ def measure_lattice(
 
     With `every` above 1 only each `every`-th count of blocks of a stage is measured, the smallest and the largest always; nothing
     is interpolated, so an order will step through what was measured. Batch-norm statistics are measured for every configuration on
-    `norm_pictures` training pictures first (0: as the run has them). `latency` also times configurations in ONNX Runtime: a few
-    of a grid, from which blocks are added up, all of an order.
+    `norm_pictures` training pictures first (0: as the run has them, which a run out of a package always is). `latency` also times
+    configurations in ONNX Runtime: a few of a grid, from which blocks are added up, all of an order.
 
     What is done stands in `grid.json` of the run after each batch; the same call goes on from there. UsageError if the training
     has not finished.
@@ -61,6 +61,8 @@ def measure_lattice(
     training, validation = dataset.hold_out()
     pictures = _evenly(validation, samples)
     directory = RunDirectory(run)
+    if directory.out_of_package:
+        norm_pictures = 0
     used = [directory.weights_path, *([] if norm_pictures or not directory.norms_path.exists() else [directory.norms_path])]
     key = {
         "weights": hashlib.sha256(b"".join(path.read_bytes() for path in used)).hexdigest(),

@@ -123,6 +123,10 @@ def adapt(
         if not whose:
             if most == 0:
                 raise UsageError(f"{run} has one configuration, the complete one: there is nothing to adapt")
+            if directory.out_of_package:
+                raise UsageError(
+                    f"{_these(smallest)} of {run} has batch norms of its own, and a run out of a package gets none: give heads"
+                )
             raise UsageError(
                 f"{_these(smallest)} of {run} has batch-norm statistics of its own: calibrate it, or give heads; where every norm "
                 "sees the same in all configurations (right-to-left), only heads can adapt"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accordion.data import Dataset, Split, load
 from accordion.elastic import ElasticNetwork
+from accordion.errors import UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.evaluation import correct
 from accordion.training.norms import recalibrated
@@ -39,9 +40,15 @@ def calibrate(
     """Measures the batch-norm statistics of the finished training in `run` again and writes them there.
 
     `norms` and `pictures` are the recipe's `norms` and `norm_pictures`; "running" goes back to what the training tracked. Profiling
-    and packaging see the result; profile again after it. What `adapt` brought is gone. UsageError if the training has not finished.
+    and packaging see the result; profile again after it. What `adapt` brought is gone. UsageError if the training has not finished,
+    or if the run was restored from a package.
     """
     directory = RunDirectory(run)
+    if directory.out_of_package:
+        raise UsageError(
+            f"{run} was restored from a package, in which batch norms are folded into weights: there are no statistics that could "
+            "be measured again. Its configurations have what the package gives them; to train on, begin with it (--initial)"
+        )
     settings = directory.read_settings()
     config = TrainingConfig.from_json(settings.get("config", {}))
     recipe = config.recipe.with_changes(norms=norms, norm_pictures=pictures)
@@ -60,8 +67,8 @@ def calibrate(
             # As it was trained: a file of probabilities may have changed meanwhile.
             policy = settings.get("policy_probabilities") or config.policy_for(len(network)).probabilities
             found = recalibrated(network, recipe, training, policy, seed=config.seed, mirror=dataset.mirror)
+        directory.write_adapting(None)  # what was adapted before is gone, and first of all the record that it was
         directory.write_norms(found)
-        directory.write_adapting(None)  # what was adapted before is gone
         progress("the same validation pictures again")
         after = _errors(network if found is None else found.applied(network), validation)
     return Calibration(watched, before, after, 0 if found is None else found.changed_values)

@@ -10,7 +10,7 @@ another update. docs/policies.md says what is proved, and for what.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -159,9 +159,9 @@ class Chooser:
         self.draws[k] += 1
         self._seen[:, k] += (1, error)
 
-    def compare(self, errors: Sequence[float]) -> None:
-        """After an epoch: the errors [K] on the adapting half, from which the gap to the training errors follows."""
-        for k, error in enumerate(errors):
+    def compare(self, errors: Mapping[int, float]) -> None:
+        """After an epoch: errors of configurations on the adapting half, from which their gaps to the training errors follow."""
+        for k, error in errors.items():
             count, total = self._seen[:, k]
             if count >= FEWEST_DRAWS:
                 self.gaps[k] = error - total / count

@@ -34,11 +34,18 @@ Array = NDArray[Any]
 
 
 def adopt(
-    network: ElasticNetwork, initial: str, dataset: Dataset, *, seed: int, progress: Callable[[str], None] = lambda line: None
+    network: ElasticNetwork,
+    initial: str,
+    dataset: Dataset,
+    *,
+    seed: int,
+    norms_learn: bool = True,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Gives `network` the weights of `initial`: a run directory, or PACKAGE or PACKAGE:TAG.
 
-    UsageError if there is no such thing, or if its network is another; ContentError if the package is broken.
+    Without `norms_learn` statistics stay what they are in a run: for a finishing, which leaves them alone. UsageError if there is
+    no such thing, or if its network is another; ContentError if the package is broken.
     """
     module = network.module
     if not isinstance(module, CifarResNet):
@@ -51,9 +58,11 @@ def adopt(
         norms = directory.read_norms()
         # What was measured again is in a file of its own; what single configurations have has no place in a training.
         module.adopt({**directory.read_weights(), **({} if norms is None else norms.shared)})
-        return
-    with laid_out(path, tag) as (ladder, folder):
-        _take_over(module, ladder, folder, initial)
+        if not (norms_learn and directory.out_of_package):
+            return
+    else:
+        with laid_out(path, tag) as (ladder, folder):
+            _take_over(module, ladder, folder, initial)
     split = dataset.hold_out()[0]
     progress(f"batch norms for the folded weights of {initial}, on {min(PICTURES, len(split))} training pictures")
     recipe = MODERN.with_changes(norm_pictures=PICTURES)
@@ -94,7 +103,7 @@ def _heads(
 
 @torch.no_grad()
 def _fit_norms(network: ElasticNetwork, batches: Iterator[Tensor]) -> None:
-    """Turns norms that only add a bias into norms with the statistics of what they see; the function stays."""
+    """Turns norms out of a package into norms with the statistics of what they see; the function of the complete network stays."""
     view = network.at(len(network) - 1)
     norms = [norm for _, norm in layers_of(network.module)] if isinstance(network.module, CifarResNet) else []
     sums = {norm: Sums() for norm in norms}
@@ -110,10 +119,12 @@ def _fit_norms(network: ElasticNetwork, batches: Iterator[Tensor]) -> None:
         network.train(training)
     for norm, found in sums.items():
         mean, variance = found.statistics()
-        _buffer(norm, "running_mean").copy_(mean)
-        _buffer(norm, "running_var").copy_(variance)
-        norm.bias.add_(mean)
-        norm.weight.copy_((variance.double() + norm.eps).sqrt())
+        old_mean, old_variance = _buffer(norm, "running_mean"), _buffer(norm, "running_var")
+        factor = norm.weight.double() / (old_variance.double() + norm.eps).sqrt()
+        norm.bias.copy_(norm.bias + factor * (mean.double() - old_mean))
+        norm.weight.copy_(factor * (variance.double() + norm.eps).sqrt())
+        old_mean.copy_(mean)
+        old_variance.copy_(variance)
 
 
 def _buffer(norm: nn.BatchNorm2d, name: str) -> Tensor:

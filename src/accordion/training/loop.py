@@ -32,7 +32,7 @@ from accordion.training.parallel import launch, make_fabric
 from accordion.training.policies import Policy
 from accordion.training.recipes import learning_rate, picture_size
 from accordion.training.report import report
-from accordion.training.run_directory import RunDirectory
+from accordion.training.run_directory import NORMS, PACKAGED, RunDirectory
 from accordion.training.runs import check_same_settings
 from accordion.training.signals import duration, on_signals
 from accordion.training.stepping import Stepper, copied
@@ -99,16 +99,23 @@ def train(
     probabilities = list(policy.probabilities)
     guarantee = config.guarantee_for(len(network))
     promised = None if guarantee is None else guarantee.to_json()
+    if guarantee is not None and guarantee.certify == "validation" and not len(dataset.hold_out()[1].halves()[1]):
+        raise UsageError(
+            f"{dataset.name} has too few pictures for a guarantee: of each class a tenth is held out, half of that to adapt to and "
+            "half to certify with, which is none; certify on the test split, or give 20 pictures of some class or more"
+        )
     fabric = make_fabric(accelerator, config.devices, config.precision)
     # A finishing learns from the weights that it begins with, so it needs them again when it goes on.
     if config.initial is not None and (config.finishing is not None or not directory.checkpoint_path.exists()):
-        adopt(network, config.initial, dataset, seed=config.seed, progress=progress)
+        learn = config.finishing is None
+        adopt(network, config.initial, dataset, seed=config.seed, norms_learn=learn, progress=progress)
     finisher, norms = None, None
     if config.finishing is not None:
         if config.initial is not None and (norms := RunDirectory(Path(config.initial)).read_norms()) is not None:
             network = network.with_values(norms.values)
         example = torch.from_numpy(dataset.train.x[:2]).float() / 255
         finisher = Finisher(network, config.finishing, rounding, example)
+    packaged = config.finishing is not None and config.initial is not None and RunDirectory(config.initial).out_of_package
     with directory.locked():
         before = directory.read_settings() if directory.begun else {}
         if before:
@@ -128,6 +135,7 @@ def train(
                 "configurations": len(network),
                 "policy_probabilities": probabilities,
                 **({} if promised is None else {"guarantee": promised}),
+                **({NORMS: PACKAGED} if packaged else {}),
                 "torch": torch.__version__,
                 "device": str(fabric.device),
                 "machine": platform.processor() or platform.machine(),
@@ -277,7 +285,7 @@ class _Training:
         row = self.rows[-1]
         errors = row["validation_errors"]
         if self.chooser is not None:
-            self.chooser.compare(errors)
+            self.chooser.compare(dict(zip(self.watched, errors, strict=True)))
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         if self.team.first:
             self._save()

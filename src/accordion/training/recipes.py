@@ -73,7 +73,7 @@ class Recipe:
             "epochs": self.epochs >= 1,
             "batch": self.batch >= 2,
             "learning_rate": 0 < self.learning_rate < math.inf,
-            "momentum": 0 <= self.momentum < 1,
+            "momentum": 0 <= self.momentum < 1 and not (self.nesterov and self.momentum == 0),
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "warm_up": 0 < self.warm_up < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,

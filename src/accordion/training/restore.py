@@ -31,7 +31,7 @@ from accordion.training.config import TrainingConfig, build_network
 from accordion.training.norms import Norms
 from accordion.training.packaged import Convolution, GraphWeights, laid_out, layers_of, path_and_tag, read_graph
 from accordion.training.recipes import MODERN
-from accordion.training.run_directory import MEASURED_ON, RunDirectory
+from accordion.training.run_directory import MEASURED_ON, NORMS, PACKAGED, RunDirectory
 
 __all__ = ["restore"]
 
@@ -96,9 +96,9 @@ def restore(
         progress(f"{len(rungs)} configurations answer as those of {package}")
     directory = RunDirectory(run)
     with directory.locked():
-        directory.write_settings({"schema_version": 1, "config": config.to_json()})
-        directory.write_weights(network.module.state_dict())
+        directory.write_settings({"schema_version": 1, "config": config.to_json(), NORMS: PACKAGED})
         directory.write_norms(norms if norms.values else None)
+        directory.write_weights(network.module.state_dict())  # last: with weights, a run has finished
         _write_ladder(run, ladder)
     return config
 

@@ -20,10 +20,13 @@ from accordion.errors import FormatError, StorageError, TrainingError, UsageErro
 from accordion.training.norms import Norms
 from accordion.training.norms_file import decode_norms, encode_norms
 
-__all__ = ["MEASURED_ON", "RunDirectory"]
+__all__ = ["MEASURED_ON", "NORMS", "PACKAGED", "RunDirectory"]
 
 MEASURED_ON = "measured_on"
 """The field of a run's ladder.json that holds `RunDirectory.digest()`; not part of packages."""
+
+NORMS, PACKAGED = "norms", "packaged"
+"""The field of run.json, and its value, that say `RunDirectory.out_of_package`."""
 
 
 class RunDirectory:
@@ -61,6 +64,12 @@ class RunDirectory:
     def begun(self) -> bool:
         """Whether something was trained here already, which other settings would lose."""
         return self.settings_path.exists() and (self.checkpoint_path.exists() or self.weights_path.exists())
+
+    @property
+    def out_of_package(self) -> bool:
+        """Whether its norms came out of a package (see `restore`): they multiply and add as they should, but what stands in them as
+        statistics is no data's, so nothing may be measured or learned by them. False where there is no run."""
+        return self.settings_path.exists() and self.read_settings().get(NORMS) == PACKAGED
 
     @property
     def report_path(self) -> Path:

@@ -109,7 +109,8 @@ class LinkModel(ABC):
         end = min(HORIZON_S, self.longest_s) if within_s is None else check_seconds(within_s)
         if end > self.longest_s:
             raise UsageError(f"the link's measurements last {self.longest_s:.3g} s at most: they say nothing about {end:.3g} s")
-        seconds = sorted({round(share * end, 9) for share in SHARES if LEAST_S <= share * end <= self.longest_s} | {end})
+        shares = [share for share in SHARES if LEAST_S <= share * end <= self.longest_s]
+        seconds = sorted({min(round(share * end, 9), self.longest_s) for share in shares if share != 1} | {end})
         levels = sorted({*LEVELS, *confidences})
         table = np.empty((len(levels), len(seconds)))
         for column, second in enumerate(seconds):  # each over all moments that allow so long a time

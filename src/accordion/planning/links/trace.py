@@ -78,6 +78,8 @@ class Trace:
             rounds, within = rounds - 1, total
         # edges[index - 1] < within <= edges[index], but for what rounding adds: it must not cost a whole outage
         index = max(1, int(np.searchsorted(self.edges, within - ROUNDING_BYTES, side="left")))
+        if self.rates_bps[index - 1] == 0:  # a rounding error after a border before an outage: what comes next is after it
+            index = int(np.searchsorted(self.edges, self.edges[index - 1], side="right"))
         before = float(self.edges[index - 1])
         moment = self.dt_s * (index - 1) + (within - before) * 8 / float(self.rates_bps[index - 1])
         return max(0.0, rounds * self.seconds + moment - start_s)
