@@ -6,14 +6,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from accordion.artifact.atomic import held
 from accordion.artifact.layout import Layout, signature_tag
-from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE
+from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE, Descriptor
 from accordion.artifact.prune import prune
 from accordion.artifact.verify import verify_package
 from accordion.cli import main
@@ -104,6 +105,24 @@ def test_what_killed_writes_have_left_goes_once_it_is_a_day_old(layout: Layout, 
     assert "killed" not in capsys.readouterr().out
 
 
+def test_what_killed_pulls_have_left_goes_and_what_a_pull_is_at_stays(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    prune(layout)
+    killed, working = layout.path / ".incoming-killed", layout.path / ".incoming-working"
+    for folder in (killed, working):
+        folder.mkdir()
+        for name in ("a", "b"):
+            (folder / name).write_bytes(b"x" * 1000)
+    with held(working):
+        assert main(["prune", str(layout.path), "--dry-run", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert killed.is_dir()
+        assert main(["prune", str(layout.path), "--json"]) == 0
+        assert said == json.loads(capsys.readouterr().out) == {"dropped": [], "blobs": 0, "unfinished": 2, "bytes_freed": 2000}
+        assert not killed.exists() and len(list(working.iterdir())) == 2
+    prune(layout)
+    assert not working.exists() and verify_package(layout.path) == []
+
+
 def attest(layout: Layout, tag: str, suffix: str) -> str:
     """What belongs to a version, as other tools copy it: without an artifact type in the index."""
     digest, size = layout.write_blob(f"{suffix} of {layout.resolve(tag).digest}".encode())
@@ -171,3 +190,40 @@ def test_a_prune_waits_for_who_is_at_work_in_the_package(layout: Layout) -> None
     other.join(60)
     assert found.is_set() and len(blobs(layout)) < len(before)
     assert layout.resolve("v1").digest == old
+
+
+def test_a_version_whose_blobs_a_prune_takes_away_is_not_named(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a pull has brought its last blob while somebody prunes: it waits, and is told."""
+    manifest = layout.manifest("v2")
+    layout.remove(["v2"])
+    waits = threading.Event()
+    told: list[Exception] = []
+    lock = held
+
+    @contextmanager
+    def telling(folder: Path) -> Iterator[bool]:
+        waits.set()
+        with lock(folder) as got:
+            yield got
+
+    def publish() -> None:
+        try:
+            layout.add_version("v2", manifest)
+        except FormatError as error:
+            told.append(error)
+
+    monkeypatch.setattr("accordion.artifact.layout.held", telling)
+    other = threading.Thread(target=publish)
+    with monkeypatch.context() as patch:
+        manifests = Layout.manifests
+
+        def slow(self: Layout, *, without: Collection[str] = ()) -> list[Descriptor]:
+            other.start()
+            assert waits.wait(60)
+            return manifests(self, without=without)
+
+        patch.setattr(Layout, "manifests", slow)
+        assert prune(layout).blobs
+    other.join(60)
+    assert [str(error).startswith(f"{layout.path} lacks the blob") for error in told] == [True]
+    assert set(layout.tags()) == {"v1"} and verify_package(layout.path) == []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from accordion.artifact.layout import Layout
 from accordion.cli.app import main
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -214,3 +215,20 @@ def test_a_full_disk_is_one_clear_line(served: str, tmp_path: Path, capsys: pyte
     assert code == 1
     assert "No space left" in err.splitlines()[-1]
     assert run(capsys, "fetch", f"{served}/precision", "-o", str(tmp_path / "m"))[0] == 0
+
+
+@pytest.mark.parametrize("kind", [None, "application/spdx+json"])
+def test_what_stands_beside_a_model_is_in_nobodys_way(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str | None) -> None:
+    """A list of parts under a tag of its own; other tools do not say in the index what it is."""
+    layout = Layout.open(shutil.copytree(GOLDEN / "precision", tmp_path / "precision"))
+    digest, size = layout.write_blob(b"{}")
+    blob = {"mediaType": "application/spdx+json", "digest": digest, "size": size}
+    fields = {"schemaVersion": 2, "artifactType": "application/spdx+json", "config": blob, "layers": [blob]}
+    layout.add_manifest("parts", json.dumps(fields).encode(), artifact_type=kind)
+    assert answer(capsys, "verify", str(layout.path)) == {"ok": True, "problems": []}
+    assert answer(capsys, "plan", str(layout.path))["configuration"] > 0
+    layout.remove([*layout.tags().keys() - {"parts"}])
+    code, out, _ = run(capsys, "verify", str(layout.path), "--json")
+    assert code == 4 and "holds no version" in out
+    layout.blob_path(digest).unlink()
+    assert "parts: " in run(capsys, "verify", str(layout.path), "--json")[1]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,47 @@ def test_what_stands_in_the_file_stays(tmp_path: Path, capsys: pytest.CaptureFix
     told(capsys, "token", "one", "--file", str(path))
     assert Tokens.parse(path.read_bytes(), "t").anonymous.allows("pull", "open")
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_stays_theirs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Root adds a token to what the endpoint's own user reads."""
+    path = tmp_path / "t"
+    told(capsys, "token", "one", "--file", str(path))
+    path.chmod(0o660)
+    os.chown(path, 65534, 65533)
+    before = os.umask(0o077)
+    try:
+        told(capsys, "token", "two", "--file", str(path))
+        told(capsys, "token", "one", "--file", str(path), "--remove")
+    finally:
+        os.umask(before)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 65533, 0o660)
+
+
+def test_who_may_not_give_it_away_changes_it_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    path = tmp_path / "t"
+    told(capsys, "token", "one", "--file", str(path))
+    path.chmod(0o640)
+    monkeypatch.setattr(os, "fchown", refused)
+    told(capsys, "token", "two", "--file", str(path))
+    assert path.stat().st_mode & 0o777 == 0o640 and len(Tokens.parse(path.read_bytes(), "t").grants) == 2
+
+
+def test_a_link_to_the_file_stays_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "t").symlink_to("secrets/t")
+    for name in ("one", "two"):
+        told(capsys, "token", name, "--file", str(tmp_path / "t"))
+    assert (tmp_path / "t").is_symlink() and not (tmp_path / "secrets" / "t").is_symlink()
+    assert len(Tokens.parse((tmp_path / "secrets" / "t").read_bytes(), "t").grants) == 2
+    assert [entry.name for entry in (tmp_path / "secrets").iterdir()] == ["t"]
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

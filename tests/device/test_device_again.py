@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from accordion.artifact.ladder import Ladder
+from accordion.artifact.layout import Layout
 from accordion.device import Fetch, Link, Model, Observer, Request, fetch, upgrade, verify_model
 from accordion.device.pace import Pace
+from accordion.device.store import Store
+from accordion.errors import FormatError, StorageError
 from accordion.link_files import estimate_errors
 from accordion.planning.links import RateLink, Trace
-from chain import K  # type: ignore[import-not-found]
+from chain import K, answers  # type: ignore[import-not-found]
+from serving import serving
 
 STEADY = Link(trace=Trace("steady", 0.1, np.full(100, 1.5e6)), rtt_s=0.005)
 LONG_S = 60.0  # a deadline that leaves time on any machine
@@ -111,3 +118,64 @@ def test_a_clock_that_jumps_does_not_spoil_the_pace() -> None:
     link = pace.link()
     assert link is not None
     assert link.rate_bps == pytest.approx(8e6, rel=0.01)
+
+
+def broken_at_the_end(package: Path, folder: Path) -> Path:
+    """A copy of the package whose last segment is not what its manifest promises."""
+    shutil.copytree(package, folder)
+    layout = Layout.open(folder)
+    blob = layout.blob_path(layout.manifest("latest").layers[-1].digest)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+    return folder
+
+
+def test_what_fails_beyond_the_plan_leaves_what_was_planned(package: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with serving(broken_at_the_end(package, tmp_path / "chain")) as url:
+        slow = Request(deadline_s=LONG_S, throughput_bps=70e3 * 8 / LONG_S)
+        result = fetch(f"{url}/chain:latest", tmp_path / "m", slow, link=STEADY, observer=Observer(say=said.append))
+    assert said[-1].endswith("is corrupt; what was planned is there")
+    assert result.deadline_met and result.configuration == K - 2
+    answers(tmp_path / "m", K - 2)
+    assert verify_model(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_beyond_the_plan_leaves_what_was_planned(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real, said = Store.save, []
+
+    def save(store: Store, configuration: int | None = None) -> None:
+        if said and configuration is not None and configuration > 2:
+            raise StorageError("the disk failed") from OSError(number, "no")
+        real(store, configuration)
+
+    monkeypatch.setattr(Store, "save", save)
+    slow = Request(deadline_s=LONG_S, throughput_bps=70e3 * 8 / LONG_S)
+    result = fetch(endpoint, tmp_path / "m", slow, link=STEADY, observer=Observer(say=said.append))
+    assert said[-1] == "the disk failed; what was planned is there"
+    with Model.open(tmp_path / "m") as model:
+        assert (result.configuration, result.ready[-1][0]) == (model.configuration, model.configuration)
+    assert result.deadline_met and result.configuration in (1, 2)
+    assert verify_model(tmp_path / "m") == []
+
+
+def test_a_graph_that_breaks_a_rule_is_not_kept_as_the_best_that_is_there(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, said = Store.check_graph, []
+
+    def check(store: Store, ladder: Ladder, k: int) -> None:
+        if k == 3:
+            raise FormatError("the graph computes too much")
+        real(store, ladder, k)
+
+    monkeypatch.setattr(Store, "check_graph", check)
+    slow = Request(deadline_s=LONG_S, throughput_bps=70e3 * 8 / LONG_S)
+    result = fetch(endpoint, tmp_path / "m", slow, link=STEADY, observer=Observer(say=said.append))
+    assert said[-1] == "the graph computes too much; what was planned is there"
+    assert result.deadline_met and result.configuration == 2 and result.ready[-1][0] == 2
+    answers(tmp_path / "m", 2)
+    with Model.open(tmp_path / "m") as model:
+        assert model.configuration == 2

@@ -188,12 +188,12 @@ def constant(name: str, array: Any) -> TensorProto:
     return numpy_helper.from_array(np.asarray(array), name)
 
 
-def model_of(nodes: list[onnx.NodeProto], constants: list[TensorProto], output: str) -> bytes:
+def model_of(nodes: list[onnx.NodeProto], constants: list[TensorProto], output: str, opset: int = 17) -> bytes:
     """The nodes' result plus an input."""
     nodes = [*nodes, helper.make_node("Add", [output, "x"], ["y"])]
     values = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8).SerializeToString())
 
 
 def answer(model: bytes, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -269,6 +269,59 @@ def test_operators_in_other_ways_than_codecs_use_them(
 ) -> None:
     model = model_of(nodes, [constant(name, array) for name, array in constants.items()], "v")
     wanted, found = answer(model, tmp_path)
+    assert wanted.shape == found.shape and np.array_equal(bits(wanted), bits(found))
+
+
+@pytest.mark.parametrize("sizes", [[1, 3], [2, 2]])
+def test_parts_of_stated_sizes(sizes: list[int], tmp_path: Path) -> None:
+    """Before opset 13, an attribute said them."""
+    nodes = [helper.make_node("Split", ["w"], ["rest", "v"], axis=0, split=sizes)]
+    wanted, found = answer(model_of(nodes, [constant("w", W)], "v", opset=12), tmp_path)
+    assert wanted.shape == found.shape and np.array_equal(bits(wanted), bits(found))
+
+
+def test_a_shape_that_is_an_attribute(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["w"], ["v"], shape=[2, 6])]
+    assert Rebuilder(tmp_path).rebuild(model_of(nodes, [constant("w", W)], "v", opset=4)) is None
+
+
+def test_a_tensor_that_may_be_given_is_left_to_whoever_gives_it(tmp_path: Path) -> None:
+    """Before IR version 4 every tensor was an input of the graph too, and many graphs still have it so."""
+    nodes = [helper.make_node("Mul", ["w", "one"], ["a"]), helper.make_node("Mul", ["u", "one"], ["v"])]
+    nodes.append(helper.make_node("Sub", ["v", "a"], ["z"]))
+    model = onnx.load_from_string(model_of(nodes, [constant("w", W), constant("u", W + 1), constant("one", ONE)], "z"))
+    model.graph.input.append(helper.make_tensor_value_info("w", FLOAT, W.shape))
+    wanted, found = answer(bytes(model.SerializeToString()), tmp_path)
+    assert np.array_equal(bits(wanted), bits(found))
+    session = make_session(tmp_path, "g.onnx", Rebuilder(tmp_path), 1)
+    assert np.array_equal(session.run(None, {"x": np.zeros((), np.float32), "w": W + 1})[0], np.zeros_like(W))
+
+
+def outside(name: str, array: np.ndarray, folder: Path) -> TensorProto:
+    """A tensor in a file of its own."""
+    (folder / name).write_bytes(array.tobytes())
+    found = numpy_helper.from_array(array, name)
+    found.ClearField("raw_data")
+    found.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", name), ("length", str(array.nbytes))):
+        found.external_data.add(key=key, value=value)
+    return found
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_a_number_is_no_tensor_with_one_row(kind: type, where: str, tmp_path: Path) -> None:
+    number, row = np.array(3, kind), np.array([2], np.float32)
+    nodes = [
+        helper.make_node("Cast", ["number"], ["a"], to=FLOAT),
+        helper.make_node("Mul", ["a", "one"], ["b"]),
+        helper.make_node("Add", ["b", "row"], ["v"]),
+    ]
+    made = constant("number", number) if where == "inside" else outside("number", number, tmp_path)
+    (tmp_path / "g.onnx").write_bytes(model_of(nodes, [made, outside("row", row, tmp_path), constant("one", ONE)], "v"))
+    feed = {"x": np.zeros((), np.float32)}
+    wanted = onnxruntime.InferenceSession(tmp_path / "g.onnx").run(None, feed)[0]
+    found = make_session(tmp_path, "g.onnx", Rebuilder(tmp_path), 1).run(None, feed)[0]
     assert wanted.shape == found.shape and np.array_equal(bits(wanted), bits(found))
 
 

@@ -132,6 +132,31 @@ def test_tls_and_tokens_from_end_to_end(
         assert {line["status"] for line in running.lines() if line["event"] == "request"} >= {200, 401, 403}
 
 
+def test_skopeo_with_a_token_and_without_where_something_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same program gets what is open to everybody, and what only its token opens; so does this project's own client."""
+    if (program := shutil.which("skopeo")) is None:
+        pytest.skip("skopeo is not installed")
+    tokens = tmp_path / "tokens.json"
+    assert main(["token", "phones", "--file", str(tokens), "--packages", "precision"]) == 0
+    token = capsys.readouterr().out.strip()
+    (tmp_path / "token").write_text(token)
+    opened = {"anonymous": {"packages": ["trees"], "rights": ["pull", "plan"]}}
+    tokens.write_text(json.dumps({**json.loads(tokens.read_text()), **opened}))
+    with serving(tmp_path / "log", GOLDEN / "precision", GOLDEN / "trees", "--tokens", tokens) as running:
+        place, shown = f"docker://{running.url.removeprefix('http://')}", ["--src-creds", f"anyone:{token}"]
+
+        def copied(name: str, *how: str) -> bool:
+            command = [program, "copy", "--src-tls-verify=false", *how, f"{place}/{name}:latest", f"oci:{tmp_path}/copy:{name}"]
+            return subprocess.run(command, capture_output=True, timeout=WAIT_S, check=False).returncode == 0
+
+        assert [copied("trees"), copied("trees", *shown)] == [True, True]
+        assert [copied("precision"), copied("precision", *shown)] == [False, True]
+        own = ["--token-file", str(tmp_path / "token")]
+        for name, how, code in (("trees", [], 0), ("trees", own, 0), ("precision", [], 1), ("precision", own, 0)):
+            assert main(["pull", f"{running.url}/{name}", "-o", str(tmp_path / "pulled"), "--tag", name, *how]) == code
+            assert main(["plan", f"{running.url}/{name}", *how]) == code
+
+
 def test_certificates_that_are_no_pair(pair: Pair, tmp_path: Path) -> None:
     check_pair(pair.certificate, pair.key)
     other = make_pair(tmp_path / "other")
@@ -257,26 +282,29 @@ def test_a_new_start_takes_the_new_certificate(pair: Pair, tmp_path: Path) -> No
         wait_for(lambda: trusted_by(newer, running.url))
 
 
-@pytest.mark.parametrize("damaged", ["tokens", "certificate"])
+@pytest.mark.parametrize("damaged", ["tokens", "certificate", "export"])
 def test_a_new_start_with_damaged_files_changes_nothing(pair: Pair, tmp_path: Path, damaged: str) -> None:
     tokens, certificate = tmp_path / "tokens.json", tmp_path / "certificate.pem"
     tokens.write_text('{"anonymous": {"packages": ["*"], "rights": ["pull", "plan", "metrics"]}, "tokens": []}')
     certificate.write_bytes(pair.certificate.read_bytes())
     context = ssl.create_default_context(cafile=pair.authority)
-    options = ("--tokens", tokens, "--tls-cert", certificate, "--tls-key", pair.key)
+    (tmp_path / "export" / "v2").mkdir(parents=True)
+    options = ("--tokens", tokens, "--tls-cert", certificate, "--tls-key", pair.key, "--trusted-proxy", "192.0.2.1")
+    options += ("--accel-redirect", "/files", "--accel-export", tmp_path / "export")
     with serving(tmp_path / "log", GOLDEN / "trees", *options) as running:
 
         def begun() -> float:
             return started(running.url, context)
 
         before = begun()
-        file = tokens if damaged == "tokens" else certificate
-        sound = file.read_bytes()
+        file = {"tokens": tokens, "certificate": certificate, "export": tmp_path / "export" / "v2"}[damaged]
+        file.rename(tmp_path / "sound")
         file.write_text("{")
         running.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "SIGHUP: the workers go on as they were" in (tmp_path / "log").read_text())
         assert (begun(), running.process.poll()) == (before, None)
-        file.write_bytes(sound)
+        file.unlink()
+        (tmp_path / "sound").rename(file)
         running.process.send_signal(signal.SIGHUP)
         wait_for(lambda: begun() > before)
 

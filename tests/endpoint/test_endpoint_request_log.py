@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_what_does_not_fit_into_the_queue_is_counted_not_waited_for(tmp_path: Pa
     assert len(lost) == 3
 
 
-def test_a_disk_that_fails_is_said_once_and_costs_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disk_that_fails_is_said_once_and_costs_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lost: list[int] = []
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -133,11 +134,11 @@ def test_a_disk_that_fails_is_said_once_and_costs_lines(tmp_path: Path, capsys: 
         noted(log, 1)
         log.close()
     assert len(lost) == 2
-    assert capsys.readouterr().err.count("can't be written") == 1
+    assert [record.levelname for record in caplog.records if "can't be written" in record.message] == ["ERROR"]
 
 
 def test_lines_that_were_written_before_the_disk_failed_are_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost: list[int] = []
     log = RequestLog(tmp_path / "log", max_bytes=1000, dropped=lambda: lost.append(1))
@@ -153,7 +154,33 @@ def test_lines_that_were_written_before_the_disk_failed_are_not_lost(
     log._work()
     written = len(rows(tmp_path / "log"))
     assert 0 < written < 10 and len(lost) == 10 - written
-    assert "lines are lost" in capsys.readouterr().err
+    assert "lines are lost" in caplog.text
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """What comes when there is room again stands in a line of its own."""
+    lost: list[int] = []
+    log = RequestLog(tmp_path / "log", dropped=lambda: lost.append(1))
+    noted(log, 1)
+    log.close()
+    write, left = os.write, [room]
+
+    def full(handle: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(28, "No space left on device")
+        count = write(handle, data[: left[0]])
+        left[0] -= count
+        return count
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        noted(log, 1)
+        log.close()
+    assert (len(lost), len(rows(tmp_path / "log"))) == (1, 1)
+    noted(log, 2)
+    log.close()
+    assert len(rows(tmp_path / "log")) == 3
 
 
 @pytest.mark.parametrize("where", ["", "nowhere/log"])

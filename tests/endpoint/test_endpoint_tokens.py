@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from accordion.endpoint import create_app
 from accordion.endpoint.tokens import TokenFile, Tokens, make_token, token_hash
 from accordion.errors import FormatError, StorageError, UsageError
 
@@ -170,11 +171,14 @@ async def test_rights_by_package(
                 for one in ("net", "none")
             ]
             assert (there.status_code, there.content) == (missing.status_code, missing.content)
-        # anybody may have what is open to all, and see nothing else
+        # anybody may have what is open to all, whatever their token is for, and see nothing else
+        for name in ("elsewhere", "prometheus"):
+            assert await status(f"/v2/open/blobs/{public.manifest.layers[1].digest}", name) == 200
+        assert await status(f"/v2/open/blobs/{public.manifest.layers[1].digest}", "old") == 401
         assert await status(f"/v2/open/blobs/{public.manifest.layers[1].digest}", None) == 200
         assert await status("/v2/open/_accordion/plan", None, "POST") == 401
         assert (await client.get("/v2/_catalog")).json() == {"repositories": ["open"]}
-        assert (await client.get("/v2/_catalog", headers=bearer(tokens["puller"]))).json() == {"repositories": ["team/net"]}
+        assert (await client.get("/v2/_catalog", headers=bearer(tokens["puller"]))).json() == {"repositories": ["open", "team/net"]}
         assert (await client.get("/v2/_catalog", headers=bearer(tokens["all"]))).json() == {"repositories": ["open", "team/net"]}
         assert await status("/metrics", None) == 401
         assert await status("/metrics", "all") == 403
@@ -220,3 +224,74 @@ async def test_health_does_not_name_what_one_may_not_know(
         assert (await client.get("/healthz")).json()["problems"] == []
         (problem,) = (await client.get("/healthz", headers=bearer(tokens["all"]))).json()["problems"]
         assert problem["name"] == "secret"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_has_shown_no_token_is_asked_for_one_at_the_root(
+    tokens: dict[str, str], package: Any, connect: Connect, tmp_path: Path, method: str
+) -> None:
+    """docker, podman and skopeo send a token only where /v2/ itself asked for one."""
+    nobody = {"Authorization": f"Basic {base64.b64encode(b':').decode()}"}  # as skopeo says it
+    async with connect(tmp_path / "packages", tokens=tmp_path / "tokens.json") as client:
+        for headers in ({}, nobody):
+            reply = await client.request(method, "/v2/", headers=headers)
+            assert reply.status_code == 401
+            assert reply.headers["www-authenticate"].startswith("Basic ")
+            assert reply.headers["docker-distribution-api-version"] == "registry/2.0"
+        for headers in (
+            bearer(tokens["puller"]),
+            {"Authorization": f"Basic {base64.b64encode(b'a:' + tokens['all'].encode()).decode()}"},
+        ):
+            assert (await client.request(method, "/v2/", headers=headers)).status_code == 200
+        text = (await client.get("/metrics", headers=bearer(tokens["prometheus"]))).text
+        assert 'accordion_refused_total{reason="unauthenticated"} 0.0' in text  # a question is no refusal
+
+
+async def test_nobody_as_registry_clients_say_it_may_what_everybody_may(
+    tokens: dict[str, str], package: Any, build: Callable[..., Any], connect: Connect, tmp_path: Path
+) -> None:
+    build(tmp_path / "packages" / "open")
+    nobody = {"Authorization": f"Basic {base64.b64encode(b':').decode()}"}
+    async with connect(tmp_path / "packages", tokens=tmp_path / "tokens.json") as client:
+        assert (await client.get("/v2/open/manifests/latest", headers=nobody)).status_code == 200
+        assert (await client.get("/v2/team/net/manifests/latest", headers=nobody)).status_code == 401
+
+
+async def test_without_tokens_the_root_asks_nobody(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v2/")).status_code == 200
+
+
+async def test_no_shared_cache_keeps_what_a_token_was_asked_for(
+    tokens: dict[str, str], package: Any, build: Callable[..., Any], connect: Connect, tmp_path: Path
+) -> None:
+    public = build(tmp_path / "packages" / "open")
+
+    def paths(name: str, manifest: Any) -> list[str]:
+        layer, digest = manifest.layers[1].digest, manifest.digest
+        return [f"/v2/{name}/{path}" for path in (f"blobs/{layer}", f"manifests/{digest}", f"_accordion/stream/{digest}")]
+
+    both = [*paths("team/net", package.manifest), *paths("open", public.manifest)]
+    async with connect(tmp_path / "packages", tokens=tmp_path / "tokens.json") as client:
+        said = [(await client.get(path, headers=bearer(tokens["all"]))).headers["cache-control"] for path in both]
+        assert said == ["private, max-age=31536000, immutable"] * 3 + ["public, max-age=31536000, immutable"] * 3
+        assert (await client.get(both[3])).headers["cache-control"] == said[3]
+    async with connect(tmp_path / "packages") as client:
+        assert {(await client.get(path)).headers["cache-control"] for path in both} == {said[3]}
+
+
+async def test_a_package_that_is_open_no_more_is_private_at_once(
+    tokens: dict[str, str], build: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The reply that is kept says what was true before."""
+    public = build(tmp_path / "packages" / "open")
+    path, now = f"/v2/open/blobs/{public.manifest.layers[1].digest}", [0.0]
+    file = TokenFile(tmp_path / "tokens.json", clock=lambda: now[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accordion.endpoint.app.TokenFile", lambda *_, **__: file)
+        app = create_app([tmp_path / "packages"], tokens=tmp_path / "tokens.json")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://endpoint") as client:
+        assert (await client.get(path, headers=bearer(tokens["all"]))).headers["cache-control"].startswith("public")
+        (tmp_path / "tokens.json").write_text(json.dumps({**json.loads((tmp_path / "tokens.json").read_text()), "anonymous": None}))
+        now[0] = 2.0
+        assert (await client.get(path, headers=bearer(tokens["all"]))).headers["cache-control"].startswith("private")
+        assert (await client.get(path)).status_code == 401

@@ -15,9 +15,10 @@ from aiohttp.test_utils import TestServer
 
 from accordion.artifact.digest import sha256_digest
 from accordion.errors import AccordionError, TransferError, UsageError
+from accordion.outside import CACERT_VARIABLE, proxy_for, trusted
 from accordion.registry import Credentials, Reference, RegistryClient, push
 from accordion.registry.auth import bearer_token
-from accordion.registry.http import CACERT_VARIABLE, Http, proxy_for, trusted
+from accordion.registry.http import Http
 from certificates import Pair, make_pair
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

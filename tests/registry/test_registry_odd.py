@@ -274,3 +274,34 @@ async def client_of(app):
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://endpoint") as client:
         yield client.get
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_who_may_not_ask_for_plans_makes_them(status: int) -> None:
+    """A right of its own; who may not read at all is told so at the manifest."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers = {"WWW-Authenticate": "Basic realm=x"} if status == 401 else {}
+        detail = json.dumps({"detail": "not for you"})
+        return web.Response(status=status, text=detail, content_type="application/problem+json", headers=headers)
+
+    async with answering(answer) as target, RegistryClient(target, Credentials(token="t")) as client:
+        assert await client.plan({}) is None
+        with pytest.raises(TransferError, match="not for you"):
+            await client.manifest("v1")
+
+
+async def test_the_second_connection_says_who_it_is_too() -> None:
+    """An endpoint would count it as refused else."""
+    said = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        said.append((request.path, request.headers.get("Authorization")))
+        return web.json_response({})
+
+    async with answering(answer) as target:
+        async with RegistryClient(target, Credentials(token="t")) as client:
+            await client.ping()
+        async with RegistryClient(target) as client:
+            await client.ping()
+    assert said == [("/v2/", "Bearer t"), ("/v2/", None)]

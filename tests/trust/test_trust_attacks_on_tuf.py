@@ -5,6 +5,7 @@ The repository's clock is the test's: what is signed for a day, yesterday, has e
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from mirror import NAME, Shop, drip, endless, nothing_runs, runs  # type: ignore[import-not-found]
 
 from accordion.device import Model, Request, fetch, upgrade, verify_model
-from accordion.errors import ContentError, SignatureError, TransferError, UnmeetableError, UsageError
+from accordion.errors import ContentError, SignatureError, StorageError, TransferError, UnmeetableError, UsageError
 from accordion.trust import Trust
 from accordion.trust.keys import ED25519, PrivateKey, make_key
 from accordion.trust.rules import REFUSE, RUN, Repository, Rules
@@ -143,6 +144,20 @@ def test_slow_retrieval(source: Source, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(TransferError, match="took more than"):
         fetch(f"{source.shop.source}:v1", tmp_path / "m", trust=trust)
     assert nothing_runs(tmp_path / "m", trust)
+
+
+def test_another_process_that_asks_for_ever(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time keeps what the repository says; who waits for that waits no longer than for the repository itself."""
+    source.add(v1="v1")
+    trust = source.trust()
+    fetch(f"{source.shop.source}:v1", tmp_path / "m", trust=trust)
+    (lock,) = tmp_path.glob("trust.json.tuf/*/.lock")
+    with monkeypatch.context() as patch, lock.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        patch.setattr("accordion.device.delivery.CHECK_S", 0.2)
+        with pytest.raises(StorageError, match="another process"):
+            fetch(f"{source.shop.source}:v1", tmp_path / "other", trust=trust)
+    fetch(f"{source.shop.source}:v1", tmp_path / "other", trust=trust)
 
 
 def test_rollback(source: Source, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mirror import GOLDEN, NAME, Shop  # type: ignore[import-not-found]
 
 from accordion.artifact.layout import Layout
 from accordion.cli.app import main
-from accordion.endpoint import create_app
+from accordion.endpoint import create_app, export
 from accordion.endpoint.tuf_export import export_tuf
 from accordion.errors import UsageError
 from serving import serving
@@ -280,3 +280,19 @@ async def test_the_endpoint_shows_a_repository_and_nothing_else_of_its_folder(
         for name in ("secret.key", ".lock", "2.root.json", "root.json", "..%2Fx.npy", "1.root.json%00", "%2e%2e", "01.root.json"):
             assert (await client.get(f"/tuf/{name}")).status_code == 404, name
     assert Layout.open(shop.package).tags()
+
+
+@pytest.mark.parametrize("name", ["team/net", "v1.0/net", "localhost/net"])
+def test_a_package_of_another_name_than_its_directory(shop: Shop, command: Commands, tmp_path: Path, name: str) -> None:
+    """Also of one that begins as a host would."""
+    command("key", "maker")
+    for tag in ("v1", "v2"):
+        command("sign", shop.package, "--key", "maker.key", "--name", name, "--reference", tag)
+    command("trust", "add", "maker.pub", name)
+    assert command("verify", shop.package, "--name", name)["ok"]
+    code, said = command.code("verify", shop.package)
+    assert code == 4 and "no rule" in said
+    export(shop.package, shop.static, name=name)
+    command("fetch", f"{shop.url}/{name}:v1", "-o", "m")
+    assert command("verify", "m")["ok"]
+    assert command.code("verify", "m", "--name", name)[0] == 2

@@ -108,7 +108,7 @@ def test_a_signature_made_elsewhere_in_cosigns_form_is_accepted(
         signature_tag(manifest.digest), json.dumps({"schemaVersion": 2, "config": config, "layers": [row]}).encode()
     )
     signatures = signatures_in(shop.layout, manifest.digest)
-    assert Statement.parse(signatures[0].payload) == Statement(manifest.digest, "net", ("v1", "v9"), 7)
+    assert Statement.parse(signatures[0].payload) == Statement(manifest.digest, "registry.example:5000/net", ("v1", "v9"), 7)
     proof = trust.admit(NAME, "v1", manifest.digest, manifest.size, signatures)
     assert trust.vouch(NAME, manifest.digest, proof) == ()
     with pytest.raises(SignatureError, match="for the tags v1, v9"):
@@ -194,7 +194,9 @@ def test_a_statement_says_only_what_makes_sense() -> None:
         ("team/net", "team/net"),
     ):
         value["critical"]["identity"]["docker-reference"] = reference
-        assert Statement.parse(json.dumps(value).encode()).name == name
+        said = Statement.parse(json.dumps(value).encode())
+        assert said.speaks_for(name, None) and said.speaks_for(reference, None)
+        assert not said.speaks_for(f"other/{name}", None) and not said.speaks_for(f"docker.io/{reference}", None)
     for optional in ({"accordion.sequence": -1}, {"accordion.sequence": True}, {"accordion.tags": 7}, {"accordion.tags": [7]}, 7):
         with pytest.raises(ContentError):
             Statement.parse(json.dumps({**value, "optional": optional}).encode())

@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from accordion.errors import StorageError
 
-__all__ = ["UNFINISHED", "held", "sync_all", "write_file", "write_named_by_content"]
+__all__ = ["INCOMING", "UNFINISHED", "held", "sync_all", "write_file", "write_named_by_content"]
 
 T = TypeVar("T")
 UNFINISHED = ".new-"  # how the name of a file begins that is being written; one that was killed leaves such a file
+INCOMING = ".incoming"  # how the name of a pull's folder begins, which it holds for as long as it is at work there
 _MODE = 0o644  # before the umask, as if the file had been opened plainly; Python's temporary files are 0600
 
 

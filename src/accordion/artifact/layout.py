@@ -25,7 +25,7 @@ from accordion.artifact.manifest import (
     Manifest,
 )
 from accordion.artifact.strict_json import Fields, dump, parse_object
-from accordion.errors import FormatError, StorageError, UsageError
+from accordion.errors import AccordionError, FormatError, StorageError, UsageError
 
 __all__ = ["REF_NAME", "Layout", "belongs_to_a_version", "check_tag", "is_tag", "signature_tag"]
 
@@ -249,15 +249,21 @@ class Layout:
     def add_version(self, tag: str, manifest: Manifest) -> Descriptor:
         """Store the manifest and let `tag` name it, moving the tag where it is taken. The blobs must be there.
 
+        They are looked for while nobody else changes the package: until then, a `prune` could still take them away.
+
         Raises:
             UsageError: the tag is not one.
             FormatError: a blob is missing or has another size.
             StorageError: the disk failed.
         """
-        for descriptor in (manifest.config, *manifest.layers):
-            if not self.has_blob(descriptor):
-                raise FormatError(f"{self.path} lacks the blob {descriptor.digest} of {descriptor.size} bytes")
-        return self.add_manifest(tag, manifest.raw, artifact_type=ARTIFACT_TYPE)
+
+        def complete() -> bytes:
+            for descriptor in (manifest.config, *manifest.layers):
+                if not self.has_blob(descriptor):
+                    raise FormatError(f"{self.path} lacks the blob {descriptor.digest} of {descriptor.size} bytes")
+            return manifest.raw
+
+        return self.change_manifest(tag, complete, artifact_type=ARTIFACT_TYPE)
 
     def add_manifest(self, tag: str, raw: bytes, *, artifact_type: str | None = None) -> Descriptor:
         """Store any OCI manifest, a signature's too, and let `tag` name it. Errors as in `add_version`."""
@@ -281,13 +287,20 @@ class Layout:
             write_file(self.path / "index.json", _index_bytes([*entries, (artifact_type, descriptor)]))
         return descriptor
 
-    def referrers(self, digest: str) -> list[dict[str, Any]]:
-        """Descriptors, as JSON values, of the manifests whose `subject` has this digest, for `/v2/…/referrers/…`."""
+    def referrers(self, digest: str, failed: Callable[[Exception], None] = lambda error: None) -> list[dict[str, Any]]:
+        """Descriptors, as JSON values, of the manifests whose `subject` has this digest, for `/v2/…/referrers/…`.
+
+        One that can't be read hides no other; `failed` is told why. FormatError, StorageError: that is the index itself.
+        """
         found: dict[str, dict[str, Any]] = {}
         for kind, entry in self._entries():
             if entry.digest == digest or entry.size > MANIFEST_LIMIT or kind == ARTIFACT_TYPE:
                 continue
-            value = parse_object(self.read_blob(entry, limit=MANIFEST_LIMIT), "a manifest", MANIFEST_LIMIT)
+            try:
+                value = parse_object(self.read_blob(entry, limit=MANIFEST_LIMIT), "a manifest", MANIFEST_LIMIT)
+            except (AccordionError, OSError) as error:
+                failed(error)
+                continue
             subject = value.get("subject") if isinstance(value, dict) else None
             if isinstance(subject, dict) and subject.get("digest") == digest:
                 item: dict[str, Any] = {"mediaType": entry.media_type, "digest": entry.digest, "size": entry.size}

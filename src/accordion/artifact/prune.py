@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from accordion.artifact.atomic import UNFINISHED, held
+from accordion.artifact.atomic import INCOMING, UNFINISHED, held
 from accordion.artifact.blobs import blobs_of
 from accordion.artifact.layout import Layout, belongs_to_a_version
 from accordion.artifact.manifest import MANIFEST_LIMIT
@@ -35,7 +37,8 @@ class Pruned:
 def prune(layout: Layout, drop: Collection[str] = (), *, dry: bool = False) -> Pruned:
     """Drops these versions, with what belongs to them (signatures), and deletes every blob that the index leads to no longer.
 
-    What writes have left that were killed goes, too, once it is a day old.
+    What writes have left that were killed goes, too, once it is a day old, and what pulls have left at once: these are known by
+    their lock.
 
     The index changes first, so a prune that is killed leaves nothing but blobs that the next one finds. A version that was being
     written or pulled meanwhile may lack a blob afterwards, and whoever writes it is told so. With `dry` nothing changes.
@@ -67,15 +70,18 @@ def prune(layout: Layout, drop: Collection[str] = (), *, dry: bool = False) -> P
                 if _BLOB.fullmatch(path.name) and f"sha256:{path.name}" not in wanted and path.is_file()
             ]
             size = sum(path.stat().st_size for path in idle)
-            left = _unfinished(layout.path)
+            left, pulls = _unfinished(layout.path), _interrupted(layout.path)
             if not dry:
                 if gone:
                     layout.remove(gone)
                 for path in (*idle, *left):
                     path.unlink(missing_ok=True)
+                for folder in pulls:
+                    shutil.rmtree(folder)
         except OSError as error:
             raise StorageError(f"can't delete in {layout.path}: {error.strerror or error}") from error
-    return Pruned(tuple(gone), len(idle), size, len(left), sum(left.values()))
+    unfinished = [*left.values(), *(size for sizes in pulls.values() for size in sizes)]
+    return Pruned(tuple(gone), len(idle), size, len(unfinished), sum(unfinished))
 
 
 def _unfinished(package: Path) -> dict[Path, int]:
@@ -89,4 +95,14 @@ def _unfinished(package: Path) -> dict[Path, int]:
                 continue  # a write that has ended meanwhile
             if S_ISREG(stat.st_mode) and time.time() - stat.st_mtime > OVER_S:
                 found[path] = stat.st_size
+    return found
+
+
+def _interrupted(package: Path) -> dict[Path, list[int]]:
+    """Folders of pulls that were killed, and the bytes of each file there. A pull makes its folder while it holds the package."""
+    found: dict[Path, list[int]] = {}
+    for folder in package.glob(f"{INCOMING}*"):
+        with suppress(StorageError), held(folder, wait=False) as free:
+            if free:  # nobody is at work there
+                found[folder] = [path.lstat().st_size for path in folder.iterdir()]
     return found

@@ -16,6 +16,8 @@ from accordion.artifact.graph import GRAPH_LIMIT, check_graph
 from accordion.artifact.ladder import LADDER_LIMIT, Configuration, Ladder, ladder_file
 from accordion.artifact.layout import Layout
 from accordion.artifact.manifest import (
+    ARTIFACT_TYPE,
+    CONFIG_MEDIA_TYPE,
     DOC_RAW,
     GRAPH_RAW,
     GRAPHS_TAR_ZSTD,
@@ -123,7 +125,8 @@ def verify_package(directory: Path) -> list[str]:
     """
     try:
         layout = Layout.open(directory)
-        references, tags = layout.references(), layout.tags()
+        references = layout.references()
+        tags = [tag for tag, descriptor in layout.tags().items() if not _is_beside(layout, descriptor)]
     except ContentError as error:
         return [str(error)]
     problems = [] if tags else [f"{directory} holds no version"]
@@ -137,6 +140,21 @@ def verify_package(directory: Path) -> list[str]:
             found = [str(error)]
         problems += [f"{tag}: {problem}" for problem in found]
     return problems
+
+
+def _is_beside(layout: Layout, descriptor: Descriptor) -> bool:
+    """Whether a manifest says itself, by its type and its config's, that it is no model but, say, a list of its parts."""
+    try:
+        value = parse_object(layout.read_blob(descriptor, limit=MANIFEST_LIMIT), "the manifest", MANIFEST_LIMIT)
+    except ContentError:
+        return False  # as a version it is told what is wrong
+    kind, config = value.get("artifactType"), value.get("config")
+    return (
+        isinstance(kind, str)
+        and kind != ARTIFACT_TYPE
+        and isinstance(config, dict)
+        and config.get("mediaType") != CONFIG_MEDIA_TYPE
+    )
 
 
 def _version(layout: Layout, manifest: Manifest, sound: dict[str, bool]) -> list[str]:

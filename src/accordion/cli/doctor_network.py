@@ -16,9 +16,10 @@ import aiohttp
 
 from accordion.cli.finding import Finding, fine, note, wrong
 from accordion.errors import AccordionError
+from accordion.outside import CACERT_VARIABLE, proxy_for, trusted
 from accordion.registry import Credentials, Reference, RegistryClient
 from accordion.registry.docker_config import config_files, from_docker
-from accordion.registry.http import CACERT_VARIABLE, Http, proxy_for, trusted
+from accordion.registry.http import Http
 
 __all__ = ["check_authorities", "check_credentials", "check_way"]
 

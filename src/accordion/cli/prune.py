@@ -18,8 +18,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "prune",
         help="drop versions of a package, and what nothing needs",
         description="Deletes the blobs of a package that no version needs: those that a moved tag left behind, and with --drop "
-        "those of the versions named; also what writes have left that were killed more than a day ago. Devices that are in the "
-        "middle of such a version can't go on with it. Not while something is being packaged or pulled into the package.",
+        "those of the versions named; also what killed pulls have left, and writes that were killed more than a day ago. Devices "
+        "that are in the middle of such a version can't go on with it. Not while something is being packaged or pulled into "
+        "the package.",
     )
     parser.add_argument("package", type=Path, metavar="PACKAGE", help="a package directory")
     parser.add_argument("--drop", action="append", default=[], metavar="TAG", help="a version to drop; once more for others")

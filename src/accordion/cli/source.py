@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from accordion.artifact.ladder import LADDER_LIMIT, Ladder, decode_ladder
-from accordion.artifact.layout import Layout, belongs_to_a_version
-from accordion.artifact.manifest import MANIFEST_MEDIA_TYPE, Manifest
+from accordion.artifact.layout import Layout
+from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, Manifest
+from accordion.artifact.strict_json import parse_object
 from accordion.errors import FormatError, UsageError
 from accordion.planning.choice import relatives
 from accordion.registry.reference import Reference, is_url, parse_reference
@@ -67,9 +68,10 @@ def open_relatives(text: str, *, prefers: bool) -> list[Source]:
     path = Path(text)
     if kind_of(path) != "package":
         return []
-    found = {}
-    for tag, descriptor in Layout.open(path).references().items():
-        if descriptor.media_type == MANIFEST_MEDIA_TYPE and not belongs_to_a_version(tag):
+    layout, found = Layout.open(path), {}
+    for tag, descriptor in layout.tags().items():
+        raw = layout.read_blob(descriptor, limit=MANIFEST_LIMIT)
+        if parse_object(raw, f"the manifest {tag}", MANIFEST_LIMIT).get("artifactType") == ARTIFACT_TYPE:
             found[tag] = _package(path, tag)
     return [found[tag] for tag in relatives({tag: one.ladder for tag, one in found.items()}, prefers=prefers)]
 

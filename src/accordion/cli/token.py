@@ -40,7 +40,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, context: Context) -> int:
     """Makes or removes a token. With --json: {name, token, packages, rights, expires}."""
-    path: Path = arguments.file
+    path: Path = arguments.file.resolve()  # a link to it stays one
     with held(path.parent):  # who adds and who revokes at the same time must not undo each other
         return _change(path, arguments, context)
 
@@ -93,17 +93,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    """Replaces the file in one step; its owner alone may read it, unless it was open to others before."""
-    mode = 0o600
-    with suppress(OSError):
-        mode = path.stat().st_mode & 0o777
+    """Replaces the file in one step. Who could read it still can: the endpoint, for one. A new one is its maker's alone."""
     new = path.with_name(f".{path.name}.new")
     try:
         new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            if path.exists():
+                _take_after(stream.fileno(), path.stat())
             stream.write(json.dumps(value, indent=2) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(new, path)  # noqa: PTH105
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def _take_after(handle: int, before: os.stat_result) -> None:
+    """Gives an open file the mode, the group and the owner of another, as far as this user may."""
+    with suppress(PermissionError):
+        os.fchown(handle, -1, before.st_gid)
+    os.fchmod(handle, before.st_mode & 0o777)
+    with suppress(PermissionError):
+        os.fchown(handle, before.st_uid, -1)

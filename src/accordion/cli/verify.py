@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from accordion.cli.console import Context
 from accordion.cli.trusting import add_trust, trust_from
-from accordion.errors import ContentError, FormatError
+from accordion.errors import ContentError, FormatError, UsageError
 
 if TYPE_CHECKING:
     from accordion.trust import Trust
@@ -25,6 +25,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "what to trust. Exit code 4 if something is wrong.",
     )
     parser.add_argument("path", type=Path, metavar="PACKAGE|MODEL", help="a package directory or a model folder")
+    parser.add_argument("--name", help="the name under which devices ask for the package (the directory's own)")
     add_trust(parser)
     return parser
 
@@ -38,7 +39,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     kind = "package"
     try:
         kind = kind_of(path)
-        problems = _package(path, trust) if kind == "package" else _model(path, trust)
+        if kind == "model" and arguments.name is not None:
+            raise UsageError(f"{path} is a model, which knows what it was fetched as: --name is for packages")
+        problems = _package(path, trust, arguments.name) if kind == "package" else _model(path, trust)
     except FormatError as error:  # it is neither: for whoever reads documents that is a finding as any other
         if not context.console.as_json:
             raise
@@ -52,12 +55,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     return ContentError.exit_code if problems else 0
 
 
-def _package(path: Path, trust: Trust | None) -> list[str]:
+def _package(path: Path, trust: Trust | None, name: str | None) -> list[str]:
     from accordion.artifact.layout import Layout
     from accordion.artifact.verify import verify_package
 
     problems = verify_package(path)
-    return problems if problems or trust is None else trust.examine(Layout.open(path), path.resolve().name)
+    return problems if problems or trust is None else trust.examine(Layout.open(path), name or path.resolve().name)
 
 
 def _model(path: Path, trust: Trust | None) -> list[str]:

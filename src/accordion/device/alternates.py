@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from accordion.artifact.alternates import Alternate
 from accordion.artifact.atomic import write_file
 from accordion.artifact.manifest import GRAPHS_TAR_ZSTD, Manifest
 from accordion.device.decoding import MOST_BYTES, Decoder, DecodingError
+from accordion.device.ending import in_thread
 from accordion.device.placing import Batch
 from accordion.device.store import INCOMING, Store
 from accordion.errors import StorageError
@@ -77,7 +78,7 @@ class Alternates:
                 made.append((index, source))
                 continue
             try:
-                made.append((index, await asyncio.to_thread(self._decode, store.root, alternate, source)))
+                made.append((index, await in_thread(partial(self._decode, store.root, alternate, source))))
             except DecodingError as error:
                 return made, None if self._left() <= 0 else error
         return made, None

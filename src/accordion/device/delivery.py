@@ -26,7 +26,7 @@ from accordion.device.placing import Batch
 from accordion.device.receiving import Receiver
 from accordion.device.store import INCOMING, Store
 from accordion.device.yielding import yielding
-from accordion.errors import DigestError, FormatError, TransferError, UnmeetableError, UsageError
+from accordion.errors import ContentError, DigestError, FormatError, StorageError, TransferError, UnmeetableError, UsageError
 from accordion.link_files import estimate_errors
 from accordion.planning import Held, Overhead, Plan, PlanTable, Request, make_plan
 from accordion.planning.again import further, not_worse
@@ -377,10 +377,10 @@ class _Delivering:
             self.observer.say(f"configuration {first} came early: going on to configuration {k}")
             try:
                 await self._transfer(client, Goal(store.manifest, k, ladder.configurations[k].layers))
-            except TransferError as error:
+                await self.folder.arrived()
+            except (ContentError, StorageError, TransferError) as error:
                 self.observer.say(f"{error}; what was planned is there")
                 return
-            await self.folder.arrived()
             first = k
 
     def _check_goal(self, store: Store, goal: Goal) -> None:

@@ -160,10 +160,12 @@ class Fetch:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._task is not None and not self._task.done():
+        if self._task is None:
+            return
+        if not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
-        elif self._task is not None and not self._task.cancelled() and not self._heard and kind is None:
+        if kind is None and not self._heard and not self._task.cancelled():
             self._task.result()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, float]]:

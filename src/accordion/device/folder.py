@@ -9,8 +9,10 @@ from functools import partial
 
 from accordion.artifact.manifest import Manifest
 from accordion.device.disk import is_full
+from accordion.device.ending import in_thread
 from accordion.device.job import Job
 from accordion.device.placing import Batch
+from accordion.device.state import State
 from accordion.device.store import Store
 from accordion.errors import ContentError, DigestError, StorageError, UnmeetableError, UsageError
 from accordion.planning import Held
@@ -52,7 +54,7 @@ class Folder:
                 self.running = None
                 return
             self.running.provable = True
-        if broken := await asyncio.to_thread(self.running.repair):
+        if broken := await in_thread(self.running.repair):
             self.say(f"no longer what was fetched, so it comes again: {', '.join(broken[:5])}")
         held = self.held()
         if held is not None and self.running.state.name == self.job.target.name:  # another model's is nothing that was asked for
@@ -106,7 +108,7 @@ class Folder:
         store = self.growing
         whole: list[int] = []
         try:
-            await asyncio.to_thread(self._take, store, batch, check, whole)
+            await in_thread(partial(self._take, store, batch, check, whole))
         finally:
             if store is self.running:
                 for k in whole:
@@ -118,24 +120,27 @@ class Folder:
 
         On a full disk, what came later makes room for what came earlier, and the transfer ends with that.
         """
-        before = -1 if store.missing(1) else _number(store.complete(store.ladder()))
+        before, written = _complete(store), store.state
         placed: list[int] = []
         full: StorageError | None = None
         try:
-            for index, source in batch:
-                if full is not None and not source.exists():
-                    break
-                full = _with_room(store, index, partial(store.add, index, source)) or full
-                placed.append(index)
-                if index == 0:
-                    check()
-            if not store.missing(1):
-                ladder = store.ladder()
-                for k in range(before + 1, _number(store.complete(ladder)) + 1):
-                    store.check_graph(ladder, k)
+            try:
+                for index, source in batch:
+                    if full is not None and not source.exists():
+                        break
+                    full = _with_room(store, index, partial(store.add, index, source)) or full
+                    placed.append(index)
+                    if index == 0:
+                        check()
+            finally:
+                for k in range(before + 1, _complete(store) + 1):
+                    store.check_graph(store.ladder(), k)
                     whole.append(k)
+        except ContentError:
+            _take_back(store, placed, whole[-1] if whole else before)
+            raise
         finally:
-            full = _remember(store, placed, whole) or full
+            full = _remember(store, placed, whole, written) or full
         if full is not None:
             raise full
 
@@ -147,15 +152,21 @@ class Folder:
             k = store.complete(ladder)
             if k is None:
                 raise DigestError(f"{store.root} lacks what was fetched: the disk lost it")
-            await asyncio.to_thread(store.check_configuration, ladder, k)
+            await asyncio.to_thread(store.check_configuration, ladder, k)  # which changes nothing: it may be left
             store.save(k)
-            self.running = self.store = await asyncio.to_thread(store.exchange)
-            await self._tell(store.manifest.digest, k)
+            try:
+                await in_thread(partial(self._exchange, store))
+            finally:
+                if self.running is self.store:  # also where a deadline struck meanwhile: it is what is there now
+                    await self._tell(store.manifest.digest, k)
         else:
             k = store.complete(store.ladder())
             store.save(k)
             if k is not None and (store.manifest.digest, k) not in self.told:
                 await self._tell(store.manifest.digest, k)
+
+    def _exchange(self, store: Store) -> None:
+        self.running = self.store = store.exchange()
 
     async def _tell(self, digest: str, k: int) -> None:
         self.told.add((digest, k))
@@ -175,8 +186,19 @@ def _with_room(store: Store, index: int, write: Callable[[], None]) -> StorageEr
             full = error
 
 
-def _remember(store: Store, placed: list[int], whole: list[int]) -> StorageError | None:
-    """Saves the state; if need be, without the newest layers of the batch. The error, if the disk was full."""
+def _take_back(store: Store, placed: list[int], last: int) -> None:
+    """Takes the newest layers out again until `last` is the largest complete configuration: what broke a rule would else be taken
+    for the best that is there.
+    """
+    while placed and _complete(store) > last:
+        store.withdraw(placed.pop())
+
+
+def _remember(store: Store, placed: list[int], whole: list[int], written: State) -> StorageError | None:
+    """Saves the state; if need be, without the newest layers of the batch. The error, if the disk was full.
+
+    Where it can't be saved at all, what was `written` before is what is there, for this delivery as for all others.
+    """
     full: StorageError | None = None
     while True:
         try:
@@ -184,16 +206,18 @@ def _remember(store: Store, placed: list[int], whole: list[int]) -> StorageError
             return _with_room(store, last, lambda: store.save(whole[-1] if whole else None)) or full
         except StorageError as error:
             if not is_full(error) or not placed:
+                store.state = written
+                whole.clear()
                 raise
             full = error
             store.withdraw(placed.pop())
-            complete = -1 if store.missing(1) else _number(store.complete(store.ladder()))
-            while whole and whole[-1] > complete:
+            while whole and whole[-1] > _complete(store):
                 whole.pop()
 
 
-def _number(k: int | None) -> int:
-    """-1 where no configuration is complete."""
+def _complete(store: Store) -> int:
+    """The largest complete configuration; -1 where there is none."""
+    k = None if store.missing(1) else store.complete(store.ladder())
     return -1 if k is None else k
 
 

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from accordion.device.ending import wait_out
+
 __all__ = ["Batch", "Placing"]
 
 Batch = list[tuple[int, Path]]
@@ -40,21 +42,18 @@ class Placing:
     async def drain(self) -> None:
         """Returns when all that was put is in its place. Raises what went wrong.
 
-        Who is cancelled meanwhile waits all the same: files must not move any more once the folder's lock is given back.
+        Who is cancelled meanwhile waits all the same, and is cancelled then, whatever went wrong: files must not move any more once
+        the folder's lock is given back.
         """
-        cancelled: asyncio.CancelledError | None = None
-        while self._task is not None and not self._task.done():
-            try:
-                await asyncio.shield(self._task)
-            except asyncio.CancelledError as error:
-                if self._task is not None and self._task.cancelled():
-                    raise
-                cancelled = error
-            except BaseException:
-                break  # check() raises it
-        self.check()
-        if cancelled is not None:
-            raise cancelled
+        if (task := self._task) is None:
+            return
+        cancelled = await wait_out(task)
+        self._task = None
+        try:
+            task.result()
+        finally:
+            if cancelled is not None:
+                raise cancelled
 
     async def _work(self) -> None:
         while self._waiting:

@@ -7,14 +7,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from accordion.artifact.names import is_name
 from accordion.endpoint.package import Package
 from accordion.endpoint.remote import REFRESH_S, RemotePackage, source_reference
 from accordion.endpoint.served import Served, Source
-from accordion.errors import FormatError, TransferError, UsageError
+from accordion.errors import AccordionError, FormatError, StorageError, TransferError, UsageError
 
 __all__ = ["Catalog"]
 
@@ -23,6 +24,7 @@ START_S = 30.0  # how long an endpoint that has nothing else to serve waits for 
 LOOK_S = 0.02  # between two looks whether one of them has answered
 RESCAN_S = 2.0  # how old the list of packages may be when an unknown name, or the list, is asked for
 _DEPTH = 8  # folders below a DIR in which packages are looked for
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class Catalog:
@@ -106,11 +108,14 @@ class Catalog:
         return True
 
     def _find(self, name: str) -> Served | None:
-        package = self._packages.get(name)
-        if package is None and is_name(name):
+        """The package of this name. Where nothing of it can be served, another of the same name may have come elsewhere."""
+        before = self._packages.get(name)
+        found = None if before is None else before.snapshot()
+        if found is None and is_name(name):
             self.refresh()
-            package = self._packages.get(name)
-        return package.snapshot() if package is not None else None
+            if (package := self._packages.get(name)) is not None and package is not before:
+                found = package.snapshot()
+        return found
 
     def _load_all(self) -> None:
         """Reads what is new. It touches every package, so it is done as rarely as the folders are searched."""
@@ -122,9 +127,12 @@ class Catalog:
             raise UsageError("two packages in registries have the same name")
         misnamed: dict[str, str] = {}
         for directory in self.directories:
-            found = list(_packages_in(directory)) if first or directory.is_dir() else []
+            failures: list[OSError] = []
+            found = list(_packages_in(directory, failures.append))
             if first and not found:
-                raise UsageError(f"{directory} holds no package (a package has the files oci-layout and index.json)")
+                raise _no_package(directory, failures)
+            for error in failures:
+                found += self._kept(directory, error, misnamed)
             for name, path in found:
                 known = packages.get(name)
                 if not is_name(name):
@@ -145,21 +153,61 @@ class Catalog:
         self._packages, self._misnamed = packages, misnamed
         self._scanned = time.monotonic()
 
+    def _kept(self, directory: Path, error: OSError, problems: dict[str, str]) -> list[tuple[str, Path]]:
+        """The packages that a folder held when it could be read last: that it can't be read now says nothing of them.
 
-def _is_package(path: Path) -> bool:
-    return (path / "oci-layout").is_file()
+        One that nobody let us read, and that has given nothing so far (`lost+found`, say), is none of our business.
+        """
+        folder = Path(error.filename)
+        found = [
+            (name, package.path)
+            for name, package in self._packages.items()
+            if isinstance(package, Package) and package.path.is_relative_to(folder)
+        ]
+        if found or not isinstance(error, PermissionError):
+            name = directory.name if folder == directory else folder.relative_to(directory).as_posix()
+            name, told = name if is_name(name) else repr(name)[:100], f"this folder can't be looked into: {error.strerror}"
+            if self._misnamed.get(name) != told:
+                LOG.warning("%s: %s", folder, told)
+            problems[name] = told
+        return found
 
 
-def _packages_in(directory: Path) -> Iterator[tuple[str, Path]]:
-    """(name, path) of each package: the directory itself, or those below it, in order."""
+def _no_package(directory: Path, failures: list[OSError]) -> AccordionError:
+    if failures:
+        return StorageError(f"can't look into {failures[0].filename}: {failures[0].strerror}")
     if not directory.is_dir():
-        raise UsageError(f"there is no directory {directory}")
-    named, directory = directory.name, directory.resolve()
-    if _is_package(directory):
-        # A link's own name: what it points to may be called anything. `.` and `..` have none.
-        yield (named if named not in ("", "..") else directory.name), directory
+        return UsageError(f"there is no directory {directory}")
+    return UsageError(f"{directory} holds no package (a package has the files oci-layout and index.json)")
+
+
+def _mode(path: Path) -> int:
+    """What kind of file a path leads to, as `stat` tells it; 0 if there is none. OSError where that can't be told."""
+    try:
+        return path.stat().st_mode
+    except _GONE:
+        return 0
+
+
+def _packages_in(directory: Path, failed: Callable[[OSError], None]) -> Iterator[tuple[str, Path]]:
+    """(name, path) of each package: the directory itself, or those below it, in order. `failed` is told of folders that fail."""
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, _GONE):  # one that has gone meanwhile is no failure
+            failed(error)
+
+    try:
+        if not S_ISDIR(_mode(directory)):
+            return
+        alone = S_ISREG(_mode(directory / "oci-layout"))
+    except OSError as error:
+        failed(OSError(error.errno, error.strerror, os.fspath(directory)))
         return
-    for folder, children, files in os.walk(directory):
+    if alone:
+        # A link's own name: what it points to may be called anything. `.` and `..` have none.
+        yield (directory.name if directory.name not in ("", "..") else directory.resolve().name), directory
+        return
+    for folder, children, files in os.walk(directory, onerror=note):
         path = Path(folder)
         relative = path.relative_to(directory)
         if "oci-layout" in files:

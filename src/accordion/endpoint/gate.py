@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from accordion.endpoint.clients import Clients
 from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.replies import problem
-from accordion.endpoint.tokens import Grant, TokenFile
+from accordion.endpoint.tokens import NOTHING, Grant, TokenFile
 
-__all__ = ["Caller", "Gate", "caller_of", "permit", "refuse"]
+__all__ = ["CHALLENGE", "Caller", "Gate", "caller_of", "permit", "refuse"]
 
 ALWAYS_ANSWERED = "/healthz"  # a probe that is refused would have a healthy endpoint restarted
 # Basic stands first, for programs that know docker's ways (any user, the token as password): they would ask a Bearer realm for one.
@@ -25,15 +25,28 @@ _CODES = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS", 503: "UNAV
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request. `grant` is None where everybody may do everything; `known`: a valid token was shown."""
+    """Who sends a request. `grant` is None where everybody may do everything; `known`: a valid token was shown.
+
+    `anonymous` is what anybody may do who shows none, where there are tokens.
+    """
 
     client: bytes
     grant: Grant | None = None
     known: bool = False
+    anonymous: Grant = NOTHING
+
+    @property
+    def named(self) -> bool:
+        """Whether there is nothing more that they could say of who they are."""
+        return self.grant is None or self.known
 
     def may(self, right: str, package: str | None = None) -> bool:
-        """Whether they may."""
-        return self.grant is None or self.grant.allows(right, package)
+        """Whether they may. A token takes nothing away: registry clients show theirs wherever they have one for the host."""
+        return self.grant is None or self.grant.allows(right, package) or self.anonymous.allows(right, package)
+
+    def shares(self, package: str) -> bool:
+        """Whether what they get of this package may be given to anybody else."""
+        return self.grant is None or self.anonymous.allows("pull", package)
 
 
 ANYBODY = Caller(b"")
@@ -70,13 +83,14 @@ class Gate:
             await self._app(scope, receive, send)
             return
         grant: Grant | None = None
-        known, wrong = False, False
+        known, wrong, anonymous = False, False, NOTHING
         if self._tokens is not None:
             token, wrong = _shown(scope)
             grant = None if wrong else self._tokens.grant(token)
             known, wrong = grant is not None and token is not None, grant is None
+            anonymous = self._tokens.current().anonymous
         client = self._clients.name(scope, grant.name if known and grant is not None else None)
-        scope.setdefault("accordion", {})["caller"] = Caller(client, grant, known)
+        scope.setdefault("accordion", {})["caller"] = Caller(client, grant, known, anonymous)
         reply = None
         if scope["path"] != ALWAYS_ANSWERED and (wait := self._clients.ask(client)):
             self._metrics.refuse("rate")
@@ -102,7 +116,7 @@ def permit(scope: Scope, metrics: Metrics, right: str, package: str | None = Non
 
 
 def _shown(scope: Scope) -> tuple[str | None, bool]:
-    """The token in the request, and whether what stands there is none."""
+    """The token in the request, and whether what stands there is none. No user with no password is nobody, as skopeo says it."""
     found = [value for name, value in scope["headers"] if name == b"authorization"]
     if not found:
         return None, False
@@ -114,8 +128,10 @@ def _shown(scope: Scope) -> tuple[str | None, bool]:
         return text, False
     if scheme.lower() == "basic":
         try:
-            _, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+            user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None, True
+        if colon and not user and not password:
+            return None, False
         return password, not (colon and password)
     return None, True

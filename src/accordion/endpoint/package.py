@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from accordion.artifact.archive import compress
 from accordion.artifact.digest import is_digest, sha256_digest
 from accordion.artifact.ladder import Ladder
 from accordion.artifact.layout import Layout, signature_tag
-from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Manifest
+from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor, Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.content import Content
 from accordion.endpoint.plan_writer import PlanWriter
 from accordion.endpoint.served import Body
-from accordion.errors import AccordionError, FormatError, StorageError
+from accordion.errors import AccordionError, ContentError, FormatError, StorageError
 from accordion.planning import PlanTable
 
 __all__ = ["COSIGN_ARTIFACT_TYPE", "INDEX_MEDIA_TYPE", "Document", "Package", "Snapshot", "Version", "plain_size"]
@@ -32,6 +33,8 @@ COSIGN_ARTIFACT_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"  # what
 _MOST_PACKED = 2**20  # bytes of a manifest that is kept compressed too: larger ones would take seconds
 _MOST_CONTENTS = 4096  # blobs of a package that are remembered as values
 DOUBT_S = 2.0  # how long what was read is believed, though something of it could not be had
+AGAIN_S = 2.0  # after a look that found something wrong until the next one, at first; doubled each time
+LONGEST_AGAIN_S = 30.0
 _MOST_UNNAMED = 256  # manifests without a tag that a package keeps in memory, found and not found
 
 _Stamp = tuple[int, int, int]  # when changed, in ns; inode; bytes
@@ -110,6 +113,7 @@ class Snapshot:
     _by_digest: dict[str, Document] = field(default_factory=dict)
     _unnamed: dict[str, tuple[Document | None, Version | None]] = field(default_factory=dict)
     _referrers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _logged: set[str] = field(default_factory=set)  # what the log says already of referrers
     _promised: dict[str, int] = field(default_factory=dict)  # bytes of each blob of the versions that are known
     _contents: dict[str, tuple[str, _Stamp, Content]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -157,11 +161,15 @@ class Snapshot:
         if (known := self._referrers.get(digest)) is not None:
             return known
         found: dict[str, dict[str, Any]] = {}
+        failures: list[Exception] = []
         try:
-            for descriptor in self.layout.referrers(digest):
+            for descriptor in self.layout.referrers(digest, failures.append):
                 found[str(descriptor["digest"])] = descriptor
         except AccordionError as error:
-            LOG.warning("referrers of %s: %s", digest, error)
+            failures.append(error)
+        for text in {str(error) for error in failures} - self._logged:
+            LOG.warning("what refers to manifests is not listed whole: %s", text)
+            self._logged.add(text)
         signature = self.tags.get(signature_tag(digest))
         if signature is not None and signature.digest not in found:
             found[signature.digest] = {
@@ -171,9 +179,14 @@ class Snapshot:
                 "artifactType": COSIGN_ARTIFACT_TYPE,
             }
         made = list(found.values())
-        if digest in self._by_digest:  # strangers' digests are not worth the memory
+        if digest in self._by_digest and not failures:  # strangers' digests are not worth the memory
             self._referrers[digest] = made
         return made
+
+    def kept(self, descriptor: Descriptor) -> Document | None:
+        """A named manifest that was read before and is there still: its digest says that it is the same."""
+        there = plain_size(self.layout.blob_path(descriptor.digest)) == descriptor.size
+        return self._by_digest.get(descriptor.digest) if there else None
 
     def knows(self, digest: str) -> bool:
         """Whether `document` and `version` answer for this digest without reading from the disk."""
@@ -197,7 +210,10 @@ class Snapshot:
         with self._lock:
             found = self._unnamed.get(digest)
             if found is None:
-                found = self._read_unnamed(digest)
+                try:
+                    found = self._read_unnamed(digest)
+                except (StorageError, OSError):
+                    return None, None  # a disk that fails may do so only now: nothing to remember
                 if len(self._unnamed) >= _MOST_UNNAMED:
                     self._unnamed.pop(next(iter(self._unnamed)))
                 self._unnamed[digest] = found
@@ -215,7 +231,7 @@ class Snapshot:
             if version is not None:
                 self._promise(version)
             return document, version
-        except (AccordionError, OSError):
+        except ContentError:
             return None, None  # some other blob, or a version whose blobs have gone
 
 
@@ -234,6 +250,10 @@ def plain_size(path: Path) -> int | None:
     return None if stamp is None else stamp[2]
 
 
+def _read_document(layout: Layout, tag: str, descriptor: Descriptor) -> Document:
+    return Document.parse(layout.read_blob(descriptor, limit=MANIFEST_LIMIT), f"the manifest {tag}")
+
+
 def _check_blobs(layout: Layout, manifest: Manifest) -> None:
     for descriptor in (manifest.config, *manifest.layers):
         size = plain_size(layout.blob_path(descriptor.digest))
@@ -243,14 +263,21 @@ def _check_blobs(layout: Layout, manifest: Manifest) -> None:
 
 
 class Package:
-    """A package directory under its name; `snapshot` is always that of the index as it lies on disk."""
+    """A package directory under its name; `snapshot` is always that of the index as it lies on disk.
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.name, self.path = name, path
+    Where something of it can't be served, it is read again now and then, although the index is the same: its blobs may still be
+    on their way, or the disk may have failed for a moment. If the path leads through a link, what is served lies where the link
+    pointed to when that was read, and a link that is turned is seen like a new index.
+    """
+
+    def __init__(self, name: str, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self.path, self._clock = name, path, clock
         self._index = os.fspath(path / "index.json")  # asked for at each request, so it isn't put together anew
         self._lock = threading.Lock()
         self._stamp: _Stamp | None = None
         self._loaded = 0.0
+        self._wait = AGAIN_S
+        self._again = math.inf  # when to read it again, whatever the index says
         self._snapshot: Snapshot | None = None
         self._problem: str | None = None
 
@@ -262,7 +289,7 @@ class Package:
 
     def current(self) -> Snapshot | None:
         """The snapshot if it is known to be that of the index on disk, without reading anything."""
-        return self._snapshot if self._stamp is not None and self._stamp == self._look() else None
+        return self._snapshot if self._stamp is not None and not self._is_stale(self._look()) else None
 
     def known(self) -> Snapshot | None:
         """The snapshot: all of it is on this machine."""
@@ -270,7 +297,7 @@ class Package:
 
     def doubt(self) -> None:
         """Something that the snapshot promised is not there: the next look reads everything, unless that was done just now."""
-        if time.monotonic() - self._loaded >= DOUBT_S:
+        if self._clock() - self._loaded >= DOUBT_S:
             self._stamp = None
 
     def snapshot(self) -> Snapshot | None:
@@ -283,9 +310,12 @@ class Package:
             if stamp is None:
                 self._snapshot, self._stamp = None, None
                 self._refuse("it has no index.json")
-            elif stamp != self._stamp:
-                self._stamp = stamp
+            elif self._is_stale(stamp):
+                self._wait = AGAIN_S if stamp != self._stamp else min(2 * self._wait, LONGEST_AGAIN_S)
+                self._stamp, self._again = stamp, math.inf
                 self._load()
+                if self.problems:
+                    self._again = self._clock() + self._wait
             return self._snapshot
 
     def _look(self) -> _Stamp | None:
@@ -295,25 +325,30 @@ class Package:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size
 
+    def _is_stale(self, stamp: _Stamp | None) -> bool:
+        """Whether the package has to be read, or read again, with an index such as this one."""
+        return stamp != self._stamp or self._clock() >= self._again
+
     def _load(self) -> None:
-        self._loaded = time.monotonic()
-        known = self._snapshot.versions if self._snapshot is not None else {}
+        self._loaded = self._clock()
+        root = self.path.resolve()
+        before = self._snapshot if self._snapshot is not None and self._snapshot.layout.path == root else Snapshot(Layout(root))
         try:
-            layout = Layout.open(self.path)
+            layout = Layout.open(root)
             made = Snapshot(layout)
             for tag, descriptor in layout.references().items():
                 try:
-                    document = Document.parse(layout.read_blob(descriptor, limit=MANIFEST_LIMIT), f"the manifest {tag}")
-                    made.add(tag, document, known)
-                except AccordionError as error:
-                    made.problems.append(self._told(f"{tag}: {error}"))
-        except AccordionError as error:
-            self._refuse(self._told(str(error)))
+                    made.add(tag, before.kept(descriptor) or _read_document(layout, tag, descriptor), before.versions)
+                except (AccordionError, OSError) as error:
+                    made.problems.append(self._told(f"{tag}: {error}", root))
+        except (AccordionError, OSError) as error:
+            self._refuse(self._told(str(error), root))
             return
         if made.versions:
             self._problem, self._snapshot = None, made
             for problem in made.problems:
-                LOG.warning("%s is not served whole: %s", self.name, problem)
+                if problem not in before.problems:
+                    LOG.warning("%s is not served whole: %s", self.name, problem)
         else:
             self._snapshot = None
             self._refuse("; ".join(["it holds no model version that can be served", *made.problems])[:1000])
@@ -323,6 +358,6 @@ class Package:
             LOG.warning("%s: %s", self.name, problem)
         self._problem = problem
 
-    def _told(self, text: str) -> str:
+    def _told(self, text: str, root: Path) -> str:
         """An error for people who need not know where packages lie on this machine."""
-        return text.replace(str(self.path), self.name)
+        return text.replace(str(root), self.name)

@@ -20,7 +20,7 @@ MOST_REPLIES = 4096
 
 
 class RecentReplies:
-    """By the name of the package and the digest of the blob; who has not been asked for the longest goes first."""
+    """By the name of the package, the digest of the blob and who may keep it; who has not been asked for the longest goes first."""
 
     def __init__(
         self, media_type: str, *, most_ranges: int, keep: bool = True, most_bytes: int = MOST_BYTES, most: int = MOST_REPLIES
@@ -28,11 +28,11 @@ class RecentReplies:
         """`keep`: whether bytes of small files are kept; without it nothing is read before it is sent."""
         self._media_type, self._most_ranges = media_type, most_ranges
         self._keep, self._most_bytes, self._most = keep, most_bytes, most
-        self._replies: OrderedDict[tuple[str, str], ContentReply] = OrderedDict()
+        self._replies: OrderedDict[tuple[str, ...], ContentReply] = OrderedDict()
         self.bytes = 0
 
-    async def reply(self, key: tuple[str, str], content: Body, headers: dict[str, str]) -> ContentReply:
-        """The reply with this content, with the headers with which it was first made."""
+    async def reply(self, key: tuple[str, ...], content: Body, headers: dict[str, str]) -> ContentReply:
+        """The reply with this content, with the headers with which it was first made: on what they depend stands in the key."""
         found = self._replies.get(key)
         if found is not None and found.content is content:
             self._replies.move_to_end(key)
@@ -55,6 +55,6 @@ class RecentReplies:
         except StorageError:
             return None
 
-    def _drop(self, key: tuple[str, str]) -> None:
+    def _drop(self, key: tuple[str, ...]) -> None:
         if (gone := self._replies.pop(key, None)) is not None:
             self.bytes -= len(gone.whole or b"")

@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from accordion.artifact.digest import is_digest
 from accordion.endpoint.accel import Accel, AccelReply
 from accordion.endpoint.catalog import Catalog
-from accordion.endpoint.gate import caller_of, permit
+from accordion.endpoint.gate import CHALLENGE, caller_of, permit, refuse
 from accordion.endpoint.metrics import Metrics
 from accordion.endpoint.package import INDEX_MEDIA_TYPE
 from accordion.endpoint.planner import Planner
 from accordion.endpoint.recent import RecentReplies
-from accordion.endpoint.replies import IMMUTABLE, ContentReply, json_reply, matches, oci_error, prefers, problem
+from accordion.endpoint.replies import IMMUTABLE, PRIVATE, ContentReply, json_reply, matches, oci_error, prefers, problem
 from accordion.endpoint.routing import Target, parse_target
 from accordion.endpoint.served import Served
 from accordion.endpoint.transfers import Transfers
@@ -86,7 +86,7 @@ class Registry:
         if (refusal := permit(scope, self.metrics, right, target.name or None)) is not None:
             return refusal
         if target.kind == "base":
-            return json_reply({}, headers=_VERSION)
+            return _base(scope)
         if target.kind == "catalog":
             return await self._catalog(HttpRequest(scope))
         snapshot = await self.catalog.snapshot(target.name)
@@ -104,7 +104,7 @@ class Registry:
 
     async def _by_reference(self, target: Target, snapshot: Served, scope: Scope) -> ASGIApp:
         if target.kind == "manifest":
-            return await self._manifest(target.reference, snapshot, HttpRequest(scope))
+            return await self._manifest(target, snapshot, HttpRequest(scope))
         if not is_digest(target.reference):
             detail = "this is not a digest: sha256: and 64 lower-case hexadecimal digits"
             return problem(400, "digest", detail) if target.kind in _OWN else oci_error(400, "DIGEST_INVALID", detail)
@@ -120,13 +120,15 @@ class Registry:
             return self.transfers.unavailable()
         if content is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
-        headers = {"Docker-Content-Digest": target.reference, "Cache-Control": IMMUTABLE, **_VERSION}
+        caching = _caching(scope, target)
+        headers = {"Docker-Content-Digest": target.reference, "Cache-Control": caching, **_VERSION}
         if self.accel is not None and self.accel.takes(scope) and (path := self.accel.blob(target.name, content)) is not None:
             return AccelReply(path, content, _OCTETS, headers, most_ranges=self.most_ranges)
-        reply = await self._recent.reply((target.name, target.reference), content, headers)
+        reply = await self._recent.reply((target.name, target.reference, caching), content, headers)
         return self.transfers.watched(reply, partial(self.catalog.doubt, target.name))
 
-    async def _manifest(self, reference: str, snapshot: Served, request: HttpRequest) -> ASGIApp:
+    async def _manifest(self, target: Target, snapshot: Served, request: HttpRequest) -> ASGIApp:
+        reference = target.reference
         if is_digest(reference) and not snapshot.knows(reference):
             document = await asyncio.to_thread(snapshot.document, reference)
         else:
@@ -136,7 +138,7 @@ class Registry:
         headers = {
             "ETag": f'"{document.digest}"',
             "Docker-Content-Digest": document.digest,
-            "Cache-Control": IMMUTABLE if is_digest(reference) else "no-cache",
+            "Cache-Control": _caching(request.scope, target) if is_digest(reference) else "no-cache",
             **_VERSION,
         }
         body = document.raw
@@ -154,7 +156,7 @@ class Registry:
         version = snapshot.version(digest) if snapshot.knows(digest) else await asyncio.to_thread(snapshot.version, digest)
         if version is None:
             return problem(404, "unknown", "this package has no model version of this digest")
-        headers, accel = {"Cache-Control": IMMUTABLE}, self.accel
+        headers, accel = {"Cache-Control": _caching(scope, target)}, self.accel
         if accel is not None and accel.takes(scope) and (path := accel.stream(target.name, digest, version.stream)) is not None:
             return AccelReply(path, version.stream, _OCTETS, headers, most_ranges=self.most_ranges)
         reply = ContentReply(version.stream, _OCTETS, headers, most_ranges=self.most_ranges)
@@ -188,6 +190,23 @@ class Registry:
                 headers["Link"] = f'<{path}?{urlencode({"n": wanted, "last": page[-1]})}>; rel="next"'
             items = page
         return json_reply({**value, field: list(items)}, headers=headers)
+
+
+def _base(scope: Scope) -> Response:
+    """That this is a registry. Where there are tokens, who has shown none is asked for one, whatever is open to everybody.
+
+    Clients that know docker's ways heed that question here alone: without it they would keep a token that they have to themselves.
+    Those that have none go on without; only docker's own does not.
+    """
+    if caller_of(scope).named:
+        return json_reply({}, headers=_VERSION)
+    detail = "who has a token shows it: Authorization: Bearer …; what is open to everybody is had without"
+    return refuse(401, "unauthenticated", detail, headers={"WWW-Authenticate": CHALLENGE, **_VERSION})
+
+
+def _caching(scope: Scope, target: Target) -> str:
+    """Who may keep what a digest names. `public` would let a shared cache give to anybody what a token was asked for."""
+    return IMMUTABLE if caller_of(scope).shares(target.name) else PRIVATE
 
 
 def _without_body(send: Send) -> Send:

@@ -15,9 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 from accordion.endpoint.ranges import MOST_RANGES, Unsatisfiable, parse_range
 from accordion.endpoint.served import Body
 
-__all__ = ["IMMUTABLE", "BytesReply", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
+__all__ = ["IMMUTABLE", "PRIVATE", "BytesReply", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
 
 IMMUTABLE = "public, max-age=31536000, immutable"  # for what a digest names
+PRIVATE = "private, max-age=31536000, immutable"  # the same, where not everybody may have it: no shared cache keeps it
 _CONDITIONS = frozenset({b"if-none-match", b"if-range", b"range"})
 _REVALIDATE = "no-cache"  # for what a tag names
 

@@ -8,10 +8,10 @@ from the packages that are served, or are words that a request may choose from, 
 from __future__ import annotations
 
 import fcntl
+import logging
 import math
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from accordion.planning import Plan, Request
 
 __all__ = ["LOG_BYTES", "RequestLog"]
 
+LOG = logging.getLogger("accordion.endpoint")
 LOG_BYTES = 64 * 2**20  # of one file; with the one before it that is kept, twice as much
 WAITING_LINES = 10_000  # a few seconds of requests at full load; what comes beyond is dropped, since answers come first
 DIGITS = {"min_quality": 3, "confidence": 3}
@@ -47,7 +48,7 @@ class RequestLog:
     """Appends to `path`; beyond `max_bytes` the file becomes `<path>.1`, instead of the one that had that name.
 
     `note` only puts a line into a queue, so an answer never waits for a disk. Several processes may write to one file. When the
-    disk fails, lines are lost, and standard error says so once.
+    disk fails, lines are lost, and the endpoint's log says so once.
 
     Raises:
         UsageError: `path` can't be a file.
@@ -112,7 +113,7 @@ class RequestLog:
                 for _ in lines:
                     self._dropped()
                 if not self._complained:
-                    print(f"the request log {self.path} can't be written: {error.strerror}; lines are lost", file=sys.stderr)
+                    LOG.error("the request log %s can't be written: %s; lines are lost", self.path, error.strerror)
                 self._complained = True
 
     def _write(self, lines: list[bytes]) -> None:
@@ -121,7 +122,7 @@ class RequestLog:
         Under a lock on the file, which keeps other processes from turning it over meanwhile.
         """
         while lines:
-            with self.path.open("ab") as stream:
+            with self.path.open("ab", buffering=0) as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 try:
                     if not os.path.samestat(os.fstat(stream.fileno()), self.path.stat()):
@@ -137,9 +138,19 @@ class RequestLog:
                     if count and total + len(line) > self._max_bytes:
                         break
                     count, total = count + 1, total + len(line)
-                stream.write(b"".join(lines[:count]))
-                stream.flush()
+                _append(stream.fileno(), b"".join(lines[:count]), size)
                 del lines[:count]
+
+
+def _append(handle: int, data: bytes, size: int) -> None:
+    """Writes all of `data` behind the `size` bytes of a file, or nothing (OSError): half a line would spoil the one after it."""
+    written = 0
+    try:
+        while written < len(data):
+            written += os.write(handle, data[written:])
+    except OSError:
+        os.ftruncate(handle, size)
+        raise
 
 
 def check(path: Path) -> None:

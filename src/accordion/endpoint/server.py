@@ -124,7 +124,6 @@ def serve(
     if capacity_bps is not None:
         how["capacity_bps"] = capacity_bps / workers
     # What is wrong is said here, once; the workers make their own.
-    Accel.of(how.get("accel_redirect"), Proxies(how.get("trusted_proxies", ())), how.get("accel_export"))
     if how.get("trace"):
         exporting_tracer()
     sound = partial(_check_files, directories, front, how)
@@ -173,6 +172,7 @@ def _check_files(directories: Sequence[Path | str], front: Front, how: dict[str,
         TokenFile(Path(tokens))
     if front.certificate is not None and front.key is not None:
         check_pair(front.certificate, front.key)
+    Accel.of(how.get("accel_redirect"), Proxies(how.get("trusted_proxies", ())), how.get("accel_export"))
     if (tuf := how.get("tuf")) is not None:
         repository_folder(Path(tuf))
 

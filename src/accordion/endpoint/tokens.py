@@ -18,7 +18,7 @@ from typing import Any
 from accordion.artifact.strict_json import Fields, parse_object
 from accordion.errors import AccordionError, FormatError, StorageError, UsageError
 
-__all__ = ["RIGHTS", "Grant", "TokenFile", "Tokens", "make_token", "token_hash"]
+__all__ = ["NOTHING", "RIGHTS", "Grant", "TokenFile", "Tokens", "make_token", "token_hash"]
 
 RIGHTS = ("pull", "plan", "metrics")
 PREFIX = "acc_"  # tells people, and programs that look for secrets in repositories, what this is

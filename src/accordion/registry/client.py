@@ -23,10 +23,11 @@ from accordion.artifact.layout import belongs_to_a_version
 from accordion.artifact.manifest import MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor
 from accordion.artifact.strict_json import parse_object
 from accordion.errors import AccordionError, DigestError, FormatError, TransferError, UnmeetableError, UsageError
+from accordion.outside import CACERT_VARIABLE
 from accordion.registry.auth import Credentials, bearer_token
 from accordion.registry.beside import in_daemon
 from accordion.registry.docker_config import config_files, from_docker
-from accordion.registry.http import CACERT_VARIABLE, Http, read_at_most, sent_on
+from accordion.registry.http import Http, read_at_most, sent_on
 from accordion.registry.reference import Reference
 
 __all__ = ["NOT_THERE", "PERHAPS_NOT_THERE", "RegistryClient"]
@@ -39,6 +40,7 @@ CHUNK = 2**16
 LONGEST_WAIT_S = 10.0  # who says that it will take longer is reported instead
 MOST_WAITS = 3
 NOT_THERE = (404,)
+NOT_ALLOWED = (401, 403)
 PERHAPS_NOT_THERE = (403, 404)
 """Of what need not be there: object stores say 403 of what is not, and networks that distribute GET alone say it to a POST. Whoever
 may not read at all is told so at the manifest."""
@@ -74,8 +76,9 @@ class RegistryClient:
     async def ping(self) -> None:
         """Opens a connection that a request made at the same time as another will find. Never fails: that request would say why."""
         if self._http is not None:
+            headers = {"Authorization": self._authorization} if self._authorization else None
             with suppress(aiohttp.ClientError, TimeoutError, AccordionError):
-                async with self._http.request("GET", f"{self.target.base}/v2/") as answer:
+                async with self._http.request("GET", f"{self.target.base}/v2/", headers=headers) as answer:
                     await answer.content.read(SMALL_LIMIT)
 
     async def tags(self) -> list[str]:
@@ -166,21 +169,19 @@ class RegistryClient:
             )
 
     async def plan(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """An endpoint's answer to a request; None where nobody plans (a plain registry, a file server), or nobody has that model:
-        whoever asks for its manifest then is told so.
+        """An endpoint's answer to a request; None where nobody plans (a plain registry, a file server), where this client may not
+        ask for plans, or where nobody has that model: whoever asks for its manifest then is told so.
 
         UnmeetableError, with the nearest plan, if no configuration keeps the limits. UsageError if the request is refused; one that
         names what is `held` also where that is not known.
         """
         raw = json.dumps(dict(request)).encode()
         headers = {"Content-Type": "application/json"}
-        allow = (400, *PERHAPS_NOT_THERE, 405, 409, 422, 501)
+        allow = (400, *NOT_ALLOWED, 404, 405, 409, 422, 501)
         async with self._ask("POST", "_accordion/plan", allow=allow, headers=headers, body=lambda: raw, repeatable=True) as answer:
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
-            if answer.status in (400, 403, 404, 405, 409, 422, 501) and kind != "application/problem+json":
+            if answer.status in NOT_ALLOWED or (answer.status in allow and kind != "application/problem+json"):
                 return None
-            if answer.status == 403:
-                raise TransferError(await _refusal("POST", answer, self.target), status=403)
             data = parse_object(await self._body(answer, PLAN_LIMIT), f"the plan of {self.target}", PLAN_LIMIT)
         if answer.status == 200:
             return data

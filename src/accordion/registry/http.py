@@ -1,26 +1,20 @@
-"""The way to another host: certificates, proxies and redirects as the ecosystem's other clients have them."""
+"""The way to another host: sessions and redirects as the ecosystem's other clients have them."""
 
 from __future__ import annotations
 
-import os
-import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from yarl import URL
 
-from accordion.errors import StorageError, TransferError, UsageError
+from accordion.errors import TransferError
+from accordion.outside import certificates, proxy_for
 from accordion.registry.beside import Resolver
 
-__all__ = ["CACERT_VARIABLE", "Http", "proxy_for", "read_at_most", "sent_on", "trusted"]
+__all__ = ["Http", "read_at_most", "sent_on"]
 
-# More certificates to trust. OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR, which stand instead of the system's.
-CACERT_VARIABLE = "ACCORDION_CACERT"
 CONNECT_S, SILENCE_S = 10.0, 60.0  # without an answer for so long, nobody is there
 MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 307, 308)  # 303 would turn what was sent into a GET; nobody in this protocol does that
@@ -35,9 +29,7 @@ class Http:
     async def open(self) -> None:
         """UsageError or StorageError for certificates that are none."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        path = os.environ.get(CACERT_VARIABLE)
-        certificates: ssl.SSLContext | bool = trusted(Path(path)) if path else True
-        connector = aiohttp.TCPConnector(ssl=certificates, resolver=Resolver())
+        connector = aiohttp.TCPConnector(ssl=certificates() or True, resolver=Resolver())
         headers = {"Accept-Encoding": "identity"}
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False, headers=headers)
 
@@ -99,37 +91,3 @@ async def read_at_most(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     while len(raw) <= limit and (more := await answer.content.read(limit + 1 - len(raw))):
         raw += more
     return raw
-
-
-def trusted(cacert: Path) -> ssl.SSLContext:
-    """The system's certificates and those in `cacert` (PEM)."""
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cacert)
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no file of certificates {cacert}") from error
-    except ssl.SSLError as error:
-        raise UsageError(f"{cacert} holds no certificates in PEM form") from error
-    except OSError as error:
-        raise StorageError(f"can't read the certificates in {cacert}: {error.strerror or error}") from error
-    return context
-
-
-def proxy_for(url: str) -> URL | None:
-    """What HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY (in either case) say of this URL; UsageError for what can't be one.
-
-    HTTP_PROXY in capitals is not heeded where REQUEST_METHOD says that a web server set it from a stranger's header.
-    """
-    parts = urlsplit(url)
-    found = urllib.request.getproxies()
-    text = found.get(parts.scheme) or found.get("all")
-    if not text or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    try:
-        proxy = URL(text if "://" in text else f"http://{text}")
-        if proxy.scheme not in ("http", "https") or not proxy.host:
-            raise ValueError("its scheme is not http or https")
-        return proxy
-    except ValueError as error:
-        name = f"{parts.scheme.upper()}_PROXY"
-        raise UsageError(f"{name} (or ALL_PROXY) names no proxy that can be used: {error}") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accordion.artifact.atomic import held, sync_all
+from accordion.artifact.atomic import INCOMING, held, sync_all
 from accordion.artifact.blobs import blobs_of
 from accordion.artifact.digest import file_digest, sha256_digest
 from accordion.artifact.layout import Layout, check_tag, signature_tag
@@ -27,7 +27,6 @@ __all__ = ["Transferred", "pull", "push"]
 
 AT_ONCE = 6  # requests; round trips overlap, and no registry minds
 SIGNATURE_LIMIT = 2**20  # bytes of one blob of a signature
-INCOMING = ".incoming"
 
 Progress = Callable[[str], None]
 

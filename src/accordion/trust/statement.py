@@ -20,7 +20,9 @@ MOST_TAGS = 100
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`tags` empty: it holds for any. `sequence` is larger for what is newer, None where the signer does not say."""
+    """`name` may begin with a host. `tags` empty: it holds for any. `sequence` is larger for what is newer, None where the signer
+    does not say.
+    """
 
     digest: str
     name: str
@@ -51,15 +53,15 @@ class Statement:
         optional = value.data.get("optional") or {}
         if not isinstance(optional, dict):
             raise FormatError(f"{what}: 'optional' is not an object")
-        return cls(digest, _without_host(identity.text("docker-reference")), _tags(optional), _sequence(optional))
+        return cls(digest, identity.text("docker-reference"), _tags(optional), _sequence(optional))
 
     def speaks_for(self, name: str, tag: str | None) -> bool:
         """Whether it holds under this name, and for this tag where one was asked for."""
-        return self.name == name and (tag is None or not self.tags or tag in self.tags)
+        return name in (self.name, _without_host(self.name)) and (tag is None or not self.tags or tag in self.tags)
 
 
 def _without_host(reference: str) -> str:
-    """cosign writes `host/name`; as registries have it, the first part is a host if it has a dot or a port."""
+    """cosign writes `host/name`; as registries have it, the first part is a host if it has a dot or a port. So has many a name."""
     first, slash, rest = reference.partition("/")
     return rest if slash and ("." in first or ":" in first or first == "localhost") else reference
 

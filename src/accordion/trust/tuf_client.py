@@ -93,7 +93,7 @@ class TufClient:
         Raises:
             SignatureError: the list has expired, is older than before, is badly signed, or names another manifest.
             TransferError: the repository can't be reached, or takes longer than `within_s` seconds.
-            StorageError: what it said can't be kept.
+            StorageError: what it said can't be kept, or another process has been asking it for so long.
         """
         url = self.repository.url
         with _ours(url):
@@ -101,8 +101,9 @@ class TufClient:
 
             from accordion.trust.tuf_fetcher import BoundedFetcher
 
-            with locked(self.folder / ".lock"):
-                updater = Updater(str(self.folder), url, fetcher=BoundedFetcher(within_s), bootstrap=self.repository.root.encode())
+            fetcher = BoundedFetcher(within_s)  # which counts from now: the wait for another process is a part of it
+            with locked(self.folder / ".lock", within_s):
+                updater = Updater(str(self.folder), url, fetcher=fetcher, bootstrap=self.repository.root.encode())
                 updater.refresh()
                 raw = read_file(self.folder / "targets.json", PROOF_LIMIT // 2)
                 path = _place(self._targets(raw), name, reference, digest)

@@ -7,9 +7,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
+
+from accordion.errors import UsageError
+from accordion.outside import certificates, proxy_for
 
 __all__ = ["BoundedFetcher"]
 
@@ -18,14 +22,19 @@ SILENCE_S = 10.0  # without a byte for so long, nobody is there
 
 
 class BoundedFetcher(FetcherInterface):
-    """All files together take at most `within_s` seconds, however the bytes drip. python-tuf bounds the bytes of each file."""
+    """All files together take at most `within_s` seconds, however the bytes drip. python-tuf bounds the bytes of each file.
+
+    Certificates and proxies are those that the environment names, as for everything else that is fetched.
+    """
 
     def __init__(self, within_s: float) -> None:
+        """UsageError or StorageError for certificates that are none."""
         self._within_s, self._end = within_s, time.monotonic() + within_s
+        self._certificates = certificates()
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         try:
-            with urllib.request.urlopen(url, timeout=max(0.01, min(SILENCE_S, self._left()))) as answer:
+            with self._opener(url).open(url, timeout=max(0.01, min(SILENCE_S, self._left()))) as answer:
                 # read1 returns what is there: read would wait for a full piece, byte by byte, for ever
                 read = getattr(answer, "read1", answer.read)
                 while piece := read(CHUNK):
@@ -40,8 +49,15 @@ class BoundedFetcher(FetcherInterface):
             raise DownloadError(f"can't reach {url}: {error.reason}") from error
         except TimeoutError as error:
             raise SlowRetrievalError(f"{url} did not answer in time") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, UsageError) as error:  # the last: no proxy
             raise DownloadError(f"can't reach {url}: {error}") from error
+
+    def _opener(self, url: str) -> urllib.request.OpenerDirector:
+        scheme = urlsplit(url).scheme
+        proxy = proxy_for(url) if scheme in ("http", "https") else None
+        proxies = {} if proxy is None else {scheme: str(proxy)}
+        https = urllib.request.HTTPSHandler(context=self._certificates)
+        return urllib.request.build_opener(urllib.request.ProxyHandler(proxies), https)
 
     def _left(self) -> float:
         left = self._end - time.monotonic()

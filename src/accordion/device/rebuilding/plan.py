@@ -92,6 +92,8 @@ class Plan:
             if (stack := self.made.get(name) or self.constants.get(name)) is None:
                 return False
             inputs.append(stack)
+        if not inputs or not _has_axes(inputs[0]):  # a number is something to compute with, and makes no stack
+            return False
         outputs = rule(self, node, inputs)
         if outputs is None or self._full or len(outputs) != len(node.output):
             return False
@@ -170,7 +172,7 @@ def _arithmetic(plan: Plan, node: onnx.NodeProto, inputs: list[Stack]) -> _Taken
         return [plan.step(a, SINGLE, node.op_type, number, number.tobytes())]
     if len(a.inner) != len(b.inner) or any(n not in (1, m) for m, n in zip(a.inner, b.inner, strict=True)):
         return None
-    if not _has_axes(a) or not _has_axes(b):
+    if not _has_axes(b):
         return None
     if a.rows != b.rows:
         first, second = _ends(a), _ends(b)
@@ -191,11 +193,11 @@ def _of_pieces(pieces: Sequence[Piece], stack: Stack) -> Stack:
 
 
 def _has_axes(stack: Stack) -> bool:
-    return bool(stack.steps or stack.pieces[0].shape)
+    return bool(stack.pieces[0].shape)
 
 
 def _reshape(plan: Plan, node: onnx.NodeProto, inputs: list[Stack]) -> _Taken:
-    stack, wanted = inputs[0], _numbers(inputs[1])
+    stack, wanted = inputs[0], _numbers(inputs[1]) if len(inputs) == 2 else None
     if not wanted or any(n == 0 or n < -1 for n in wanted) or wanted.count(-1) > 1:
         return None
     old, new = math.prod(stack.inner), math.prod(wanted[1:])
@@ -252,9 +254,11 @@ def _slice(plan: Plan, node: onnx.NodeProto, inputs: list[Stack]) -> _Taken:
 
 def _split(plan: Plan, node: onnx.NodeProto, inputs: list[Stack]) -> _Taken:
     """Into equal parts along the first axis."""
-    stack, count = inputs[0], len(node.output)
+    stack, count, attributes = inputs[0], len(node.output), _attributes(node)
     total = sum(stack.rows)
-    if len(inputs) != 1 or _attributes(node).get("axis", 0) != 0 or not _has_axes(stack) or total % count or total == 0:
+    if attributes.keys() - {"axis", "num_outputs"}:  # `split`, before it became an input, says how large each part is
+        return None
+    if len(inputs) != 1 or attributes.get("axis", 0) != 0 or total % count or total == 0:
         return None
     step, taken = total // count, 0
     parts: list[list[Piece]] = [[] for _ in range(count)]

@@ -49,13 +49,15 @@ class Rebuilder:
         from_root(model, path)
         body = model.graph
         plan = Plan(self._ids)
+        given = {value.name for value in body.input}  # a tensor among them is only what counts where nobody gives another
         for tensor in body.initializer:
-            plan.constant(tensor)
+            if tensor.name not in given:
+                plan.constant(tensor)
         taken = [plan.take(node) for node in body.node]
         if not any(taken):
             return None
         _delete(body.node, taken)
-        read = {name for node in body.node for name in node.input} | {value.name for value in body.output}
+        read = given | {name for node in body.node for name in node.input} | {value.name for value in body.output}
         made = {name: plan.done(stack) for name, stack in plan.made.items() if name in read}
         with Files(self._folder) as files:
             making = Making(self._kept, files)
