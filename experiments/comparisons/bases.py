@@ -5,7 +5,6 @@ They lie where the experiments' own list puts the same trainings, so that neithe
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,9 +157,7 @@ def trained(context: Context, run: Run) -> Base:
     OutOfTimeError if the deadline comes first; BusyError if another process is at it, still then or at all.
     """
     folder = context.runs / run.name
-    left = context.seconds_left()
-    waits = (math.inf if left is None else left) if context.waits else 0.0
-    with alone(folder, waits=waits):
+    with alone(folder, waits=context.patience()):
         config = run.at(begun_in(folder)).config()
         set_aside(folder, config)
         with in_time(context):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ class Context:
     def seconds_left(self) -> float | None:
         """Until the deadline; None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def patience(self) -> float:
+        """How many seconds to wait where another process is at a training that this begins with."""
+        left = self.seconds_left()
+        return (math.inf if left is None else left) if self.waits else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pytest
 from accordion.artifact import archive
 from accordion.device import Model, fetch, verify_model
 from accordion.errors import AccordionError, ContentError, TransferError, UnmeetableError, UsageError
+from plain_server import Plain  # type: ignore[import-not-found]
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -63,31 +64,22 @@ def careless(packages: dict[str, Path]) -> Iterator[str]:
     """A registry over all of them: manifests and blobs as they lie there, no plans, no streams, no ranges."""
     by_name = {path.name.lower(): path for path in packages.values()}
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Plain, http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(404, b"no")
+            self.send(404, b"no")
 
         def do_GET(self) -> None:
             _, _, name, kind, reference = [*self.path.split("/"), "", "", ""][:5]
             blob = by_name.get(name, Path("none")) / "blobs" / "sha256" / reference.removeprefix("sha256:")
             if kind == "manifests" and blob.parent.is_dir():
-                self._send(200, raw_manifest(blob.parents[2]))
+                self.send(200, raw_manifest(blob.parents[2]))
             elif kind == "blobs" and blob.is_file():
-                self._send(200, blob.read_bytes())
+                self.send(200, blob.read_bytes())
             else:
-                self._send(404, b"no")
-
-        def _send(self, status: int, data: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
+                self.send(404, b"no")
 
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:

@@ -13,6 +13,7 @@ from accordion.device import Model, Request, fetch, upgrade
 from accordion.endpoint import export
 from accordion.errors import DigestError, UsageError
 from chain import answers  # type: ignore[import-not-found]
+from plain_server import Plain  # type: ignore[import-not-found]
 
 
 @pytest.mark.parametrize("refusal", [(405, 404), (403, 403)], ids=["as registries do", "as object stores do"])
@@ -26,29 +27,20 @@ def test_a_registry_without_planner_and_stream_will_do(package: Path, tmp_path: 
         blobs[f"/v2/chain/blobs/sha256:{path.name}"] = path
     manifest = layout.manifest("latest")
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Plain, http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(refusal[0], b"no")
+            self.send(refusal[0], b"no")
 
         def do_GET(self) -> None:
             if self.path == "/v2/chain/manifests/latest":
-                self._send(200, manifest.raw)
+                self.send(200, manifest.raw)
             elif self.path in blobs:
-                self._send(200, blobs[self.path].read_bytes())
+                self.send(200, blobs[self.path].read_bytes())
             else:
-                self._send(refusal[1], b"no")
-
-        def _send(self, status: int, data: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
+                self.send(refusal[1], b"no")
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -100,25 +92,16 @@ def test_a_server_that_lies_is_found_out(package: Path, tmp_path: Path) -> None:
     stream = bytearray(b"".join(Layout.open(package).blob_path(layer.digest).read_bytes() for layer in manifest.layers))
     stream[manifest.offsets[4] + 500] ^= 4
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Plain, http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.send_error(404)
 
         def do_GET(self) -> None:
-            data = manifest.raw if "manifests" in self.path else b""
             if "stream" in self.path:
                 start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-                data = bytes(stream[start : end + 1])
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{end}/{len(stream)}")
+                self.send(206, bytes(stream[start : end + 1]), Content_Range=f"bytes {start}-{end}/{len(stream)}")
             else:
-                self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
+                self.send(200, manifest.raw if "manifests" in self.path else b"")
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

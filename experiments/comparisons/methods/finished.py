@@ -4,7 +4,6 @@ configuration may learn what it has of its own; as a compact package."""
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -46,7 +45,7 @@ def execute(context: Context) -> Made:
     run = _further_folder(context, scheme) / f"run-{begun}" if how == ADAPTED else context.folder / f"run-{begun}"
     with in_time(context):
         if how == ADAPTED:
-            with alone(run.parent, waits=_patience(context)):
+            with alone(run.parent, waits=context.patience()):
                 _further(context, base, source, run)
         elif how == FURTHER:
             _further(context, base, source, run)
@@ -75,11 +74,6 @@ def execute(context: Context) -> Made:
 def _further_folder(context: Context, scheme: str) -> Path:
     """Of the comparison that ends where adapting begins."""
     return context.runs / "comparisons" / replace(context.comparison, variant=f"{scheme}-{FURTHER}").name
-
-
-def _patience(context: Context) -> float:
-    left = context.seconds_left()
-    return (math.inf if left is None else left) if context.waits else 0.0
 
 
 def _adapted(context: Context, trained_further: Path, run: Path) -> tuple[Path, dict[str, Any]]:
