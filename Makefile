@@ -16,7 +16,7 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Tables and pictures of docs/evidence.md and docs/comparisons.md, from experiments/data, and tables of zoo/README.md.
+# Tables and pictures of docs/evidence.md and docs/comparisons*.md, from experiments/data, and tables of zoo/README.md.
 evidence: $(READY)
 	$(VENV)/bin/python -m experiments tables
 	$(VENV)/bin/python -m experiments figures

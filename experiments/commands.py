@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     timed.add_argument("--rounds", type=options.count, default=7, help="timed steps of each network (7)")
     timed.set_defaults(execute=_timing)
     tables = commands.add_parser(
-        "tables", help="write the tables of docs/evidence.md and docs/comparisons.md (data files) and zoo/README.md (packages)"
+        "tables", help="write the tables of docs/evidence.md and docs/comparisons*.md (data files) and zoo/README.md (packages)"
     )
     tables.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
     tables.add_argument("--check", action="store_true", help="write nothing; fail if the document is not what the data files give")
@@ -215,17 +215,14 @@ def _tables(arguments: argparse.Namespace) -> int:
 
     _there(arguments.data)
     if arguments.check:
-        all_three = (
-            (document.EVIDENCE, document.current(arguments.data)),
-            (comparisons.COMPARISONS, comparisons.current(arguments.data)),
-            (cards.CARDS, cards.current()),
-        )
-        for path, current in all_three:
+        evidence, ours = document.current(arguments.data), comparisons.current(arguments.data)
+        for path, current in {document.EVIDENCE: evidence, **ours, cards.CARDS: cards.current()}.items():
             if current != document.read(path):
                 raise AccordionError(f"{path} is not what the data files give: python -m experiments tables")
         return 0
     print(f"{document.EVIDENCE}: {'written' if document.update(data=arguments.data) else 'unchanged'}")
-    print(f"{comparisons.COMPARISONS}: {'written' if comparisons.update(data=arguments.data) else 'unchanged'}")
+    for path, changed in comparisons.update(arguments.data).items():
+        print(f"{path}: {'written' if changed else 'unchanged'}")
     print(f"{cards.CARDS}: {'written' if cards.update() else 'unchanged'}")
     return 0
 

@@ -1,4 +1,4 @@
-"""docs/comparisons.md: prose by people, tables by this program, between marks."""
+"""docs/comparisons.md, and docs/comparisons-in-full.md for who looks things up: prose by people, tables by this program."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from experiments.outcome import read_all
 from experiments.series import Group
 from experiments.zoo.record import read_evaluations
 
-__all__ = ["COMPARISONS", "FIGURES", "current", "gather", "tables", "update"]
+__all__ = ["COMPARISONS", "FIGURES", "IN_FULL", "current", "gather", "tables", "tables_in_full", "update"]
 
 COMPARISONS = Path(__file__).parents[2] / "docs" / "comparisons.md"
+IN_FULL = COMPARISONS.with_name("comparisons-in-full.md")
 FIGURES = COMPARISONS.with_suffix("")
 
 
@@ -35,9 +36,9 @@ def gather(data: Path = outcome.DATA) -> tuple[list[Result], dict[Group, list[Fa
 
 
 def tables(results: Sequence[Result], groups: dict[Group, list[Family]]) -> dict[str, list[str]]:
-    """Every table by the name that its mark has in the document."""
+    """Every table of COMPARISONS by the name that its mark has there."""
     return {
-        "verdict": errors.verdict_lines(groups),
+        "target": errors.target_lines(groups),
         "errors": errors.error_lines(groups),
         "paper": errors.paper_lines(groups),
         "changes": costs.change_lines(groups),
@@ -45,16 +46,26 @@ def tables(results: Sequence[Result], groups: dict[Group, list[Family]]) -> dict
         "training": costs.training_lines(results),
         "device": costs.device_lines(),
         "sources": costs.source_lines(),
-        "rows": errors.row_lines(groups),
         "listed": listed_lines(results),
     }
 
 
-def current(data: Path = outcome.DATA, path: Path = COMPARISONS) -> str:
-    """The document as the data files give it."""
-    return document.fill(document.read(path), tables(*gather(data)))
+def tables_in_full(groups: dict[Group, list[Family]]) -> dict[str, list[str]]:
+    """Every table of IN_FULL by the name that its mark has there."""
+    return {
+        "verdict": errors.verdict_lines(groups),
+        "matrices": costs.matrix_lines(groups),
+        "rows": errors.row_lines(groups),
+    }
 
 
-def update(path: Path = COMPARISONS, data: Path = outcome.DATA) -> bool:
-    """Fills the document from the data files; says whether anything changed."""
-    return document.put(path, current(data, path))
+def current(data: Path = outcome.DATA) -> dict[Path, str]:
+    """Both documents as the data files give them, by path."""
+    results, groups = gather(data)
+    found = {COMPARISONS: tables(results, groups), IN_FULL: tables_in_full(groups)}
+    return {path: document.fill(document.read(path), filled) for path, filled in found.items()}
+
+
+def update(data: Path = outcome.DATA) -> dict[Path, bool]:
+    """Fills both documents from the data files; says of each whether anything changed."""
+    return {path: document.put(path, text) for path, text in current(data).items()}

@@ -17,7 +17,21 @@ from experiments.series import Group, Spread
 from experiments.tables.markdown import blocks
 from experiments.zoo.record import CLEAN, VALIDATION, Evaluation
 
-__all__ = ["ABOVE", "Failure", "Family", "Verdict", "families", "float32_bytes", "judge", "levels", "of_outcomes", "of_packages"]
+__all__ = [
+    "ABOVE",
+    "LEAST_SHARE",
+    "POINTS",
+    "Failure",
+    "Family",
+    "Verdict",
+    "changes",
+    "families",
+    "float32_bytes",
+    "judge",
+    "levels",
+    "of_outcomes",
+    "of_packages",
+]
 
 ELASTIC, PLAIN = "elastic", "plain"
 LEAST_SHARE, POINTS = 0.02, 0.005
@@ -92,12 +106,13 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`chosen` is the compact package that is held against every baseline, None if there is none; `checked` how many sizes were
-    looked at."""
+    looked at; `held` the stretches of them where it has something and no baseline fails it, as in Failure."""
 
     chosen: Family | None
     baselines: int
     checked: int
     failures: tuple[Failure, ...]
+    held: tuple[tuple[float, float], ...] = ()
 
 
 def families(
@@ -212,6 +227,19 @@ def levels(found: Sequence[Family]) -> list[float] | None:
     return [statistics.fmean(plain) + above for above in ABOVE] if plain else None
 
 
+def changes(family: Family, wanted: Sequence[float]) -> dict[int | None, list[float | None]] | None:
+    """Bytes to receive from each requirement (a place in `wanted`; None: from nothing) to each, mean over seeds, None where one of
+    the two can't be met. None if the family meets fewer than two, or has one file that meets all that it meets: then no change
+    costs anything."""
+    able = [k for k, error in enumerate(wanted) if all(family.reaching(seed, error) for seed in family.rows)]
+    if len(able) < 2:
+        return None
+    costs: dict[int | None, list[float | None]] = {None: [family.path([error])[0] for error in wanted]}
+    for k, error in enumerate(wanted):
+        costs[k] = [family.path([error, other])[1] for other in wanted]
+    return costs if any(cost for k in able for cost in costs[k]) else None
+
+
 def judge(found: Sequence[Family]) -> list[Verdict]:
     """The target, held against the data: at every size from 2 % to 100 % of the float32 bytes, is the compact package's error at
     most every baseline's, within half a point or the spread over seeds, whichever is more? Empty if the plain network has not run.
@@ -232,8 +260,20 @@ def judge(found: Sequence[Family]) -> list[Verdict]:
     verdicts = []
     for one in sorted(compact, key=lambda family: _validation(family, looked)):
         failures = [failure for family in baselines for failure in _failures(one, family, looked)]
-        verdicts.append(Verdict(one, len(baselines), len(looked), tuple(sorted(failures, key=lambda failure: -failure.gap))))
+        worst_first = tuple(sorted(failures, key=lambda failure: -failure.gap))
+        verdicts.append(Verdict(one, len(baselines), len(looked), worst_first, _held(one, worst_first, looked)))
     return verdicts
+
+
+def _held(chosen: Family, failures: Sequence[Failure], sizes: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    failing = [stretch for failure in failures for stretch in failure.sizes]
+    return _joined(
+        [
+            (size, end)
+            for size, end in zip(sizes, [*sizes[1:], math.inf], strict=True)
+            if chosen.within(size) is not None and not any(low <= size < high for low, high in failing)
+        ]
+    )
 
 
 def _validation(family: Family, sizes: Sequence[float]) -> float:
@@ -262,9 +302,9 @@ def _failures(chosen: Family, baseline: Family, sizes: Sequence[float]) -> list[
 
 def _joined(stretches: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Those that follow each other, as one."""
-    found = [stretches[0]]
-    for low, high in stretches[1:]:
-        if low == found[-1][1]:
+    found: list[tuple[float, float]] = []
+    for low, high in stretches:
+        if found and low == found[-1][1]:
             found[-1] = (found[-1][0], high)
         else:
             found.append((low, high))

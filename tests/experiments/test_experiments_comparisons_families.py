@@ -15,7 +15,7 @@ from PIL import Image
 from accordion.errors import FormatError
 from accordion.training.config import INITIALISATION
 from experiments.comparisons import document
-from experiments.comparisons.families import ABOVE, Family, families, float32_bytes, judge, levels
+from experiments.comparisons.families import ABOVE, Family, changes, families, float32_bytes, judge, levels
 from experiments.comparisons.figures.all import draw_all
 from experiments.comparisons.figures.errors import _points
 from experiments.comparisons.outcome import File, Result, Row, Training, read_results
@@ -197,6 +197,24 @@ def test_stretches_with_a_hole_and_sizes_of_theirs_alone_are_told_apart(results:
     assert "quantized: from 7 kB to 10 kB and from 15 kB on, by up to 5.0 points (5.0 % against 10.0 %)" in text
 
 
+def test_the_summary_says_where_the_target_is_met_and_how_far_off_it_is(results: list[Result]) -> None:
+    def summary(*more: Result) -> str:
+        return "\n".join(errors.target_lines(families([*results, *more])))
+
+    assert "against 3 families of baselines at" in summary() and "| 1 | 2 kB | everywhere | – |" in summary()
+    better = result("quantized", "x", [row("quantized", "int4", [file("int4", 11_000)], 110)])
+    # As the verdict: 110 of 1,000 from 11 kB on, until ours has 103 at 20 kB.
+    cells = "| 2 kB | from 2 kB to 11 kB and from 20 kB on | 2.0 points behind quantized (13.0 %, theirs 11.0 %) |"
+    assert cells in summary(better)
+    best = result("quantized", "x", [row("quantized", "int4", [file("int4", 1000)], 10)])
+    assert "| nowhere | 23.0 points behind quantized (24.0 %, theirs 1.0 %) |" in summary(best)
+    large = [one for one in results if one.method != "elastic"]
+    large.append(result("elastic", "BlockCoML-05", nested(COMPACT, [5000, 10_000], [130, 100])))
+    text = "\n".join(errors.target_lines(families(large)))
+    assert "| 5 kB | from 5 kB on | – |" in text, "where it has nothing it does not meet the target, by no number of points"
+    assert errors.target_lines({}) == errors.UNTRIED == errors.target_lines(families(results[1:]))
+
+
 def test_the_spread_over_seeds_is_allowed(results: list[Result]) -> None:
     def seeds(bad: Sequence[int]) -> list[Result]:
         found = []
@@ -237,22 +255,39 @@ def test_what_a_change_costs(results: list[Result]) -> None:
     alone = found["smaller networks alone"]
     assert alone.path([0.26, 0.14, 0.26]) == [3000, 20_000, 3000]
     assert alone.path(wanted)[2] is None
+    assert changes(found[COMPACT], wanted) == {
+        None: [2000, 8000, 20_000],
+        0: [0, 6000, 18_000],
+        1: [0, 0, 12_000],
+        2: [0, 0, 0],
+    }
+    # What it can't meet can be neither gone to nor left; nothing is free, since each network alone is received whole.
+    assert changes(alone, wanted) == {
+        None: [3000, 20_000, None],
+        0: [0, 20_000, None],
+        1: [3000, 0, None],
+        2: [None, None, None],
+    }
+    assert changes(found["plain"], wanted) is None, "one file meets all"
+    assert changes(alone, [0.01, 0.14]) is None, "it meets one of them alone"
     text = "\n".join(costs.change_lines(families(results)))
     assert f"| {COMPACT} | 2 kB | " in text
     assert "| nothing → +20 |" in text.replace("|  | nothing", "| nothing")
 
 
 def test_tables_say_what_has_not_run() -> None:
-    tables = document.tables([], {})
+    tables = document.tables([], {}) | document.tables_in_full({})
     assert all(lines for lines in tables.values())
-    for name in ("errors", "paper", "changes", "first", "training", "rows"):
+    for name in ("errors", "paper", "changes", "first", "training", "matrices", "rows"):
         assert tables[name] == ["Nothing of this has run yet."], name
     assert tables["listed"][0].startswith("0 of ") and "not run" in "\n".join(tables["listed"])
     assert "BranchyNet" in "\n".join(tables["sources"])
 
 
 def test_tables_hold_what_was_measured(results: list[Result]) -> None:
-    tables = {name: "\n".join(lines) for name, lines in document.tables(results, families(results)).items()}
+    groups = families(results)
+    found = document.tables(results, groups) | document.tables_in_full(groups)
+    tables = {name: "\n".join(lines) for name, lines in found.items()}
     assert "| plain | 1 | – | – | – | – | – | 10.0 % | 10.0 % |" in tables["errors"]
     assert "| pruned | 1 | – | – | – | – | 11.2 % | 11.2 % | 11.2 % |" in tables["errors"]
     assert "| here | 75 % pruned, float32 | 30.0 % of float32 | 11.2 % |" in tables["paper"]
@@ -262,6 +297,8 @@ def test_tables_hold_what_was_measured(results: list[Result]) -> None:
     assert "| Accordion, blockwise, compact | 0.002 s | 24.0 % | 0.006 s | 0.016 s | 10.3 % |" in tables["first"]
     assert "| pruned by magnitude, with further training | 75 | 1 | 1.25 | 0.25 | 2.5 | 3.0 | – |" in tables["training"]
     assert "| Accordion | a new session with each upgrade | everything |" in tables["device"]
+    assert f"{COMPACT}:\n\n|  | to +20 | to +10 | to +5 | to +1 |\n" in tables["matrices"]
+    assert "| from nothing | 2 kB | " in tables["matrices"] and "\nplain:" not in tables["matrices"]
     assert "| smaller networks alone | n3000 | 3 kB | 3.0 % | 1.0 M | 25.00 % | 25.00 % |" in tables["rows"]
 
 
@@ -270,11 +307,15 @@ def test_pictures_are_drawn(results: list[Result], tmp_path: Path) -> None:
         one.write(tmp_path / "data" / "comparisons")
     drawn = draw_all(tmp_path / "data", tmp_path / "pictures")
     assert {path.name for path in drawn} == {
-        f"{kind}-resnet20-cifar10-brief.{ending}" for kind in ("bytes", "macs", "training") for ending in ("png", "svg")
+        f"{kind}-resnet20-cifar10-brief.{ending}" for kind in ("bytes", "macs", "changes", "training") for ending in ("png", "svg")
     }
     text = (tmp_path / "pictures" / "bytes-resnet20-cifar10-brief.svg").read_text()
     for label in ("bytes received (kB, files as sent)", "seconds at 10 Mbit/s", "paper: 8 bits", "smaller networks alone (1 seed)"):
         assert label in text, label
+    text = (tmp_path / "pictures" / "changes-resnet20-cifar10-brief.svg").read_text()
+    for label in ("blockwise, compact", "smaller networks alone", "nothing", "+20", "can't be met"):
+        assert label in text, label
+    assert ">plain<" not in text, "of which one file meets all"
     with Image.open(tmp_path / "pictures" / "macs-resnet20-cifar10-brief.png") as picture:
         assert min(picture.size) > 200
     assert draw_all(tmp_path / "nothing", tmp_path) == []
@@ -313,7 +354,8 @@ def test_other_seeds_of_the_plain_network_count_too(make: Callable[..., Outcome]
 
 
 def test_the_document_is_what_the_data_files_give() -> None:
-    assert document.current() == read(document.COMPARISONS), "run python -m experiments tables"
+    for path, text in document.current().items():
+        assert text == read(path), "run python -m experiments tables"
 
 
 def test_every_picture_that_the_page_shows_is_there() -> None:

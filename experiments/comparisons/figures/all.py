@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import outcome
 from experiments.comparisons.document import FIGURES, gather
-from experiments.comparisons.figures import errors, training
+from experiments.comparisons.figures import changes, errors, training
 
 __all__ = ["draw_all"]
 
@@ -19,5 +19,6 @@ def draw_all(data: Path = outcome.DATA, folder: Path = FIGURES) -> list[Path]:
         if any(family.method == "plain" for family in found):
             drawn += errors.draw_bytes(group, found, folder)
             drawn += errors.draw_macs(group, found, folder)
+            drawn += changes.draw(group, found, folder) or ()
         drawn += training.draw(group, results, folder) or ()
     return drawn

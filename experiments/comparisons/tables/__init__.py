@@ -1,1 +1,1 @@
-"""The tables of docs/comparisons.md, each from the data files alone."""
+"""The tables of docs/comparisons.md and docs/comparisons-in-full.md, each from the data files alone."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from experiments.comparisons.families import ABOVE, Family, levels
+from experiments.comparisons.families import ABOVE, Family, changes, levels
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.outcome import Result, Row
 from experiments.comparisons.tables.errors import NOTHING
 from experiments.series import Group, Spread
 from experiments.tables.markdown import NONE, megabytes, percent, spread, table
 
-__all__ = ["BITS_A_SECOND", "change_lines", "device_lines", "first_lines", "source_lines", "training_lines"]
+__all__ = ["BITS_A_SECOND", "change_lines", "device_lines", "first_lines", "matrix_lines", "source_lines", "training_lines"]
 
 BITS_A_SECOND = 10e6
 Groups = Mapping[Group, Sequence[Family]]
@@ -70,23 +70,26 @@ def change_lines(groups: Groups) -> list[str]:
             straight, back = family.path([wanted[-1], wanted[0]])
             rows.append([family.name, *(_bytes(step) for step in (*up, total, straight, back))])
         out += table(header, rows)
-        out += _matrices(found, wanted, names)
+        if any(changes(family, wanted) for family in found):  # else there is no picture
+            out += ["", f"![bytes to receive when the requirement changes](comparisons/changes-{group.stem}.png)"]
     return out[1:] or NOTHING
 
 
-def _matrices(found: Sequence[Family], wanted: Sequence[float], names: Sequence[str]) -> list[str]:
+def matrix_lines(groups: Groups) -> list[str]:
     """From each requirement to each, for every family that can meet several and receives something in between."""
     out: list[str] = []
-    for family in found:
-        able = [k for k, error in enumerate(wanted) if all(family.reaching(seed, error) for seed in family.rows)]
-        if len(able) < 2:
+    for group, found in groups.items():
+        wanted = levels(found)
+        if wanted is None:
             continue
-        costs = [[family.path([wanted[a], wanted[b]])[1] for b in able] for a in able]
-        if not any(cost for row in costs for cost in row):
-            continue  # one of its files meets them all
-        rows = [[f"from {names[a]}", *map(_bytes, row)] for a, row in zip(able, costs, strict=True)]
-        out += ["", f"{family.name}:", "", *table(["", *(f"to {names[b]}" for b in able)], rows)]
-    return out
+        names = [f"+{100 * above:g}" for above in ABOVE]
+        out += ["", f"**{group.title}**"]
+        for family in found:
+            costs = changes(family, wanted)
+            if costs is not None:
+                rows = [["from nothing" if a is None else f"from {names[a]}", *map(_bytes, row)] for a, row in costs.items()]
+                out += ["", f"{family.name}:", "", *table(["", *(f"to {name}" for name in names)], rows)]
+    return out[1:] or NOTHING
 
 
 def _bytes(value: float | None) -> str:

@@ -10,21 +10,51 @@ from experiments.paper import POINTS as PAPER_POINTS
 from experiments.series import Group, Spread
 from experiments.tables.markdown import NONE, megabytes, percent, spread, table
 
-__all__ = ["NOTHING", "error_lines", "paper_lines", "row_lines", "verdict_lines"]
+__all__ = ["NOTHING", "error_lines", "paper_lines", "row_lines", "target_lines", "verdict_lines"]
 
 SHARES = (0.02, 0.05, 0.10, 0.25, 0.50, 1.0)
 NOTHING = ["Nothing of this has run yet."]
 Groups = Mapping[Group, Sequence[Family]]
 
 
+UNTRIED = ["The target has not been tried yet: it needs the plain network, one compact package, and baselines."]
+
+
+def target_lines(groups: Groups) -> list[str]:
+    """For each compact package, at which sizes it meets the target, and what it loses most by where it does not."""
+    out: list[str] = []
+    for group, found in groups.items():
+        verdicts = [verdict for verdict in judge(found) if verdict.chosen is not None and verdict.baselines and verdict.checked]
+        rows = []
+        for verdict in verdicts:
+            family = verdict.chosen
+            assert family is not None
+            name = family.name.removeprefix("Accordion, ").removesuffix(", compact")
+            first = min(rows[0].bytes for rows in family.rows.values())
+            met = "everywhere" if not verdict.failures else _stretches(verdict.held) if verdict.held else "nowhere"
+            finite = [failure for failure in verdict.failures if failure.ours is not None]
+            worst = NONE if not finite else _worst(finite[0])
+            rows.append([name, str(len(family.rows)), megabytes(first), met, worst])
+        if rows:
+            one = verdicts[0]
+            out += ["", f"**{group.title}**, against {one.baselines} families of baselines at {one.checked} sizes", ""]
+            header = ["compact package", "seeds", "has answers from", "within the allowance", "at its worst"]
+            out += table(header, rows)
+    return out[1:] or UNTRIED
+
+
+def _worst(failure: Failure) -> str:
+    return f"{100 * failure.gap:.1f} points behind {failure.family.name} ({spread(failure.ours)}, theirs {spread(failure.theirs)})"
+
+
 def verdict_lines(groups: Groups) -> list[str]:
-    """Where the target holds and where it does not, in words, for each network."""
+    """Every baseline by which a compact package misses the target, in words, for each network."""
     out: list[str] = []
     for group, found in groups.items():
         for verdict in judge(found):
             out += ["", f"**{group.title}**: {_verdict(verdict)}"]
             out += [f"- {_failure(failure)}" for failure in verdict.failures]
-    return out[1:] or ["The target has not been tried yet: it needs the plain network, one compact package, and baselines."]
+    return out[1:] or UNTRIED
 
 
 def _verdict(verdict: Verdict) -> str:
@@ -41,14 +71,16 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _failure(failure: Failure) -> str:
-    where = " and ".join(
-        f"from {megabytes(low)} on" if math.isinf(high) else f"from {megabytes(low)} to {megabytes(high)}"
-        for low, high in failure.sizes
-    )
-    theirs = f"{failure.family.name}: {where}, "
+    theirs = f"{failure.family.name}: {_stretches(failure.sizes)}, "
     if failure.ours is None or math.isinf(failure.gap):
         return theirs + f"where nothing of ours is so small (theirs {spread(failure.theirs)})"
     return theirs + f"by up to {100 * failure.gap:.1f} points ({spread(failure.theirs)} against {spread(failure.ours)})"
+
+
+def _stretches(sizes: Sequence[tuple[float, float]]) -> str:
+    return " and ".join(
+        f"from {megabytes(low)} on" if math.isinf(high) else f"from {megabytes(low)} to {megabytes(high)}" for low, high in sizes
+    )
 
 
 def error_lines(groups: Groups) -> list[str]:
