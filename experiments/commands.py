@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")
     figures.add_argument("-o", "--out", type=Path, help="where to draw (docs/evidence and docs/comparisons)")
     figures.set_defaults(execute=_figures)
-    compared = commands.add_parser("comparisons", help="everything that the paper names, in one list: list, run")
+    compared = commands.add_parser("comparisons", help="baselines, what the paper names and more, in one list: list, run")
     add_comparisons(compared)
     policies = commands.add_parser("policies", help="make the policies that runs of the list train by, from traces and outcomes")
     policies.add_argument("--data", type=Path, default=outcome.DATA, help="outcomes (experiments/data)")

@@ -49,7 +49,7 @@ def add_parsers(parser: argparse.ArgumentParser) -> None:
     )
     run.set_defaults(execute=_run)
     for one in (shown, run):
-        one.add_argument("--network", help="another list: for this network (resnet20)")
+        one.add_argument("--network", help="another list: for this network (resnet20, where one of these four is given)")
         one.add_argument("--dataset", help="another list: on this data set (cifar10)")
         one.add_argument("--recipe", help="another list: by this recipe (brief)")
         one.add_argument("--seed", type=options.index, action="append", help="another list: with this seed; may be repeated (0)")

@@ -70,21 +70,40 @@ class Family:
         fitting = [row for row in self.rows[seed] if row.validation.error <= error]
         return min(fitting, key=lambda row: (row.bytes, row.macs), default=None)
 
-    def path(self, wanted: Sequence[float | None]) -> list[float | None]:
+    def path(self, wanted: Sequence[float]) -> list[float | None]:
         """Mean bytes over the seeds for a device that starts with nothing and goes from one requirement to the next (validation
-        errors; None: nothing is required, so nothing is there); None where some seed can't meet one of the two."""
-        steps: list[float | None] = []
-        for before, after in zip([None, *wanted], wanted, strict=False):
-            costs = [self._change(seed, before, after) for seed in self.rows]
-            steps.append(statistics.fmean(cost for cost in costs if cost is not None) if None not in costs else None)
-        return steps
+        errors); None where some seed can't meet one of the two.
 
-    def _change(self, seed: int, before: float | None, after: float | None) -> float | None:
-        has = None if before is None else self.reaching(seed, before)
-        goes = None if after is None else self.reaching(seed, after)
-        if goes is None or (before is not None and has is None):
-            return None
-        return goes.missing(has)
+        Where more is wanted, it receives the least that will do beside what it runs; where less is, in order to compute less, it
+        goes to the smallest that will do.
+        """
+        walks = [self._walk(seed, wanted) for seed in self.rows]
+        return [
+            statistics.fmean(cost for cost in costs if cost is not None) if None not in costs else None
+            for costs in zip(*walks, strict=True)
+        ]
+
+    def _walk(self, seed: int, wanted: Sequence[float]) -> list[float | None]:
+        costs: list[float | None] = []
+        has: Row | None = None
+        before = math.inf
+        for k, error in enumerate(wanted):
+            goes = self.reaching(seed, error)
+            if goes is None or (k and has is None):
+                costs.append(None)
+                has = goes
+            else:
+                if has is not None and error < before:
+                    goes = self._nearest(seed, error, has)
+                costs.append(goes.missing(has))
+                has = goes
+            before = error
+        return costs
+
+    def _nearest(self, seed: int, error: float, has: Row) -> Row:
+        """Of what meets `error`, of which something does, the least to receive beside `has`; the smallest among equals."""
+        fitting = [row for row in self.rows[seed] if row.validation.error <= error]
+        return min(fitting, key=lambda row: (row.missing(has), row.bytes, row.macs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,6 +275,23 @@ def test_what_a_change_costs(results: list[Result]) -> None:
     assert "| nothing → +20 |" in text.replace("|  | nothing", "| nothing")
 
 
+def test_more_is_reached_by_the_least_that_is_missing_and_less_by_the_smallest() -> None:
+    """A small network whose parts are replaced by a large one's, which can also be had at once."""
+    small, first, second = file("small", 300), file("first part", 200), file("second part", 700)
+    rows = [
+        row("f", "small", [small], 400),
+        row("f", "mixed", [small, first], 250),
+        row("f", "all in turn", [small, first, second], 100),
+        row("f", "at once", [first, second], 100),
+    ]
+    (family,) = families([result("student-first", "x", rows)])[GROUP]
+    # From nothing to 250 of 1,000 it is 500; what is there already makes it 200; the rest is the second part, either way.
+    assert family.path([0.40, 0.25, 0.10]) == [300, 200, 700]
+    assert family.path([0.10]) == [900] and family.path([0.40, 0.10]) == [300, 900]
+    assert family.path([0.10, 0.40]) == [900, 300], "it has to compute less, so the small one is received"
+    assert family.path([0.25, 0.40]) == [500, 0] and family.path([0.40, 0.01, 0.40]) == [300, None, None]
+
+
 def test_tables_say_what_has_not_run() -> None:
     tables = document.tables([], {}) | document.tables_in_full({})
     assert all(lines for lines in tables.values())

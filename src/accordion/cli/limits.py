@@ -32,9 +32,17 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         help="keep the deadline with this probability, under --link; hold --min-quality against the interval's worse end: 0.95",
     )
     group.add_argument(
-        "--throughput", type=options.bits_per_second, metavar="RATE", help="what you believe of the link: 100Mbps (10Mbps)"
+        "--throughput",
+        type=options.bits_per_second,
+        metavar="RATE",
+        help="what you believe of the link, such as 100Mbps; left out, 10Mbps",
     )
-    group.add_argument("--rtt", type=options.seconds, metavar="TIME", help="what you believe of its round trip: 50ms")
+    group.add_argument(
+        "--rtt",
+        type=options.seconds,
+        metavar="TIME",
+        help="what you believe of its round trip, such as 50ms; left out, 0, which is hopeful",
+    )
     group.add_argument(
         "--link",
         action="append",

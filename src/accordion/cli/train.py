@@ -58,7 +58,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     group.add_argument(
         "--draws", type=options.count, metavar="N", help="configurations drawn at random in a stratified or sandwich step"
     )
-    group.add_argument("--balance", type=options.number, help="how much less small configurations count than they occur (0)")
+    group.add_argument(
+        "--balance", type=options.number, help="weigh each by its share of the blocks to this power; no use with sampled (0)"
+    )
     group.add_argument(
         "--distill", type=options.number, metavar="SHARE", help="of a smaller one's loss, from the complete network's output"
     )
