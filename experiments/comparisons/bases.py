@@ -86,11 +86,14 @@ def shape_of(text: str, width: int) -> tuple[str, int]:
 def plain_run(comparison: Comparison, shape: str | None = None) -> Run:
     """The training of a network in which nothing is elastic: the comparison's own, or one of another shape.
 
-    By the recipe of delivered accuracy the experiments' list has the comparison's own as that scheme `ResNet`.
+    By the recipe of delivered accuracy the experiments' list has the comparison's own as that scheme `ResNet`, and some other
+    shapes, too.
     """
-    if shape is None and comparison.recipe == BRIEF.name:
-        return listed_run(comparison, "ResNet")
     network, width = shape_of(shape or comparison.network, comparison.width)
+    if comparison.recipe == BRIEF.name and width == comparison.width:
+        listed = listed_run(replace(comparison, network=network), "ResNet")
+        if shape is None or listed.name in catalogue.by_name():
+            return listed
     scheme = "alone" if width == comparison.width else f"alone width {width}"
     return Run(
         "reference",

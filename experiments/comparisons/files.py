@@ -137,8 +137,9 @@ def encoded(
 
 
 def _in_block(name: str) -> bool:
-    """Whether a weight is of a residual block, also of one that was exported as a piece of its own."""
-    return name.startswith("stage") or bool({"conv1", "conv2"} & set(name.split(".")))
+    """Whether a weight is of a residual block, also of one that was exported as a piece of its own, or the convolution of an extra
+    exit, which is neither the first nor the last layer."""
+    return name.startswith("stage") or bool({"conv1", "conv2"} & set(name.split("."))) or name.endswith("branch.conv.weight")
 
 
 def ship(graphs: Sequence[Graph], folder: Path) -> list[Shipped]:

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from accordion.errors import UsageError
 from accordion.packaging.codecs import PRECISIONS, Builder, Codec, Integer, Part, by_name, encode_planes, quantize
 from accordion.packaging.codecs.compensation import compensate
+from accordion.packaging.codecs.sparse import Sparse
 from accordion.packaging.graph import Graph, Pool
 
 CODECS: dict[str, Codec] = {f"{name} {k + 1}": codec for name, one in PRECISIONS.items() for k, codec in enumerate(one.planes)}
@@ -109,6 +110,20 @@ def test_compensated_codes_change_less_of_what_the_layer_gives() -> None:
     assert compensated.min() >= -8 and compensated.max() <= 7
     lost = [float((((rows - codes * scales[:, None]) @ x.T) ** 2).mean()) for codes in (nearest, compensated)]
     assert lost[1] < 0.7 * lost[0]
+
+
+def test_compensation_brings_no_pruned_weight_back_and_still_helps() -> None:
+    rng = np.random.default_rng(12)
+    mixed = rng.standard_normal((40, 40)).astype(np.float32)
+    x = np.maximum(rng.standard_normal((2000, 40)).astype(np.float32) @ mixed, 0)
+    hessian = (x.T @ x / len(x)).astype(np.float64)
+    rows = weight_of((12, 40), 4)
+    rows[np.abs(rows) < np.quantile(np.abs(rows), 0.75)] = 0
+    for codec in (Integer(4), Sparse(4)):
+        compensated, nearest = (codec.encode(rows, known).value for known in (hessian, None))
+        assert (compensated[rows == 0] == 0).all() and (compensated[rows != 0] != 0).any()
+        lost = [float((((rows - value) @ x.T) ** 2).mean()) for value in (nearest, compensated)]
+        assert lost[1] < 0.9 * lost[0], codec.name
 
 
 def test_inputs_that_never_occur_do_no_harm() -> None:

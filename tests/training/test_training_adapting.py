@@ -106,6 +106,8 @@ def test_a_stop_costs_the_configuration_that_was_under_way(trained: Path, adapte
         if line.startswith("configuration 1 ("):
             os.kill(os.getpid(), signal.SIGINT)
 
+    with pytest.raises(StoppedError, match="time is over; the same command goes on with configuration 0"):
+        adapt(run, epochs=3, heads=2, max_seconds=0)
     with pytest.raises(StoppedError, match="goes on with configuration 1"):
         adapt(run, epochs=3, heads=2, progress=stop)
     assert any("for those left" in line for line in begun)

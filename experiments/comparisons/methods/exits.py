@@ -214,10 +214,10 @@ METHOD = Method(
     "Teerapittayanon, McDanel, Kung: BranchyNet: Fast Inference via Early Exiting from Deep Neural Networks, 2016 (ICPR, arXiv "
     "1709.01686)",
     "all exits count the same in the loss; one threshold for all exits, taken from how sure the first exit is on the validation "
-    "split; trained from the beginning; exits stand evenly between the blocks; who leaves at a fixed exit computes no other, but "
-    "their heads travel along",
+    "split; trained from the beginning, together; exits stand evenly between the blocks, each a convolution, pooling and one "
+    "linear layer, where the authors' two have more; who leaves at a fixed exit computes no other, but their heads travel along",
     NEEDS,
     "all layers; the heads before the last exit only for answers in between",
     execute,
-    version=2,  # int4 compensated, where that is better
+    version=3,  # in int4 the convolutions of the heads, too
 )

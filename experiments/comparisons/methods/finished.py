@@ -56,7 +56,8 @@ def execute(context: Context) -> Made:
     done, notes = "trained further", dict[str, Any]()
     if how == ADAPTED:
         begun = own.weights[:8]
-        run, adaptation = _adapted(context, run, context.folder / f"run-{begun}")
+        with in_time(context):
+            run, adaptation = _adapted(context, run, context.folder / f"run-{begun}")
         done, notes["adapted"] = f"{done} and adapted", adaptation
         macs = 2 * adapting_macs(config, EPOCHS)  # forward and for the gradients of inputs: no weight of a convolution learns
         seconds = round(own.seconds + adaptation["seconds"], 1)
@@ -93,7 +94,13 @@ def _adapted(context: Context, trained_further: Path, run: Path) -> tuple[Path, 
         began = time.monotonic()
         try:
             found["adaptation"] = asdict(
-                adapt(run, accelerator=context.accelerator, progress=context.progress, dataset=context.dataset)
+                adapt(
+                    run,
+                    accelerator=context.accelerator,
+                    progress=context.progress,
+                    dataset=context.dataset,
+                    max_seconds=context.seconds_left(),
+                )
             )
         finally:
             found["seconds"] += round(time.monotonic() - began, 1)
@@ -144,7 +151,8 @@ METHOD = Method(
     SOURCE,
     "ours, with as many epochs more as pruning has, on pictures of full size. `further`: as it was trained before, at a quarter of "
     "the rate, like the plain network's control; `adapted`: after that, two epochs more for each configuration but the complete "
-    "one, in which its batch-norm factors and shifts, and a head of its own in the smallest ones, learn. A number: what `accordion "
+    "one, in which its batch-norm factors and shifts learn, and a head of its own in as many of the smallest as one percent of the "
+    "parameters holds. A number: what `accordion "
     "finish` makes of it when left to itself, with this share of the weights pruned; all configurations go on together, with the "
     "weights as a compact package holds them, each with its own batch-norm statistics, and learn from the network as it was",
     NEEDS,

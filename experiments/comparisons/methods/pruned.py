@@ -114,5 +114,5 @@ METHOD = Method(
     NEEDS,
     "nothing",
     execute,
-    version=2,  # int4 too
+    version=3,  # int4 compensated, where that is better
 )

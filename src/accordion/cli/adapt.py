@@ -36,6 +36,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--smallest", type=options.count, metavar="N", help="adapt the N smallest configurations alone, which gain most (all)"
     )
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), help="of the arithmetic (as in the training)")
+    parser.add_argument(
+        "--max-time", type=options.seconds, metavar="TIME", help="stop after this time, such as 2h; done configurations are kept"
+    )
     parser.add_argument("--accelerator", default="auto", help="Lightning Fabric's: cpu, cuda, … (auto)")
     return parser
 
@@ -54,6 +57,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
         precision=arguments.precision,
         accelerator=arguments.accelerator,
         progress=context.console.progress,
+        max_seconds=arguments.max_time,
     )
     document = {
         "run": str(arguments.run),

@@ -190,7 +190,7 @@ def _plain_route(work: _Work, codec: str, rounding: str | None) -> Route:
 
 def _rounding(work: _Work, codec: str) -> str:
     """The rounding that gets more validation pictures right over all depths. With other than 4 bits there is nothing to choose."""
-    if scheme(codec).blocks.planes[0].name != "int4":
+    if scheme(codec).blocks.planes[0].name not in ("int4", "sparse4"):
         return NEAREST
     vector = (1,) * len(work.order.stages)
     counts = {one: sum(work.lattice(codec, one, [vector]).right[vector]) for one in (NEAREST, COMPENSATED)}

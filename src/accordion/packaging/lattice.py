@@ -109,6 +109,8 @@ def measure_lattice(
         "split": "validation",
         "samples": len(split),
     }
+    if _pruned(prepared, encodings):
+        key["zeros"] = "kept"  # compensation once brought them back: such figures count no more
     path = lattice_file(run, chosen)
     rows = _read(path, key)
     for index, vector in enumerate(vectors):
@@ -121,6 +123,12 @@ def measure_lattice(
         rows[rounding, vector] = [int(count) for count in right.sum(axis=1)]
         _write(path, key, rows, {})
     return Lattice(len(split), {vector: rows[rounding, vector] for vector in vectors}, key, rows)
+
+
+def _pruned(prepared: Prepared, encodings: Encodings) -> bool:
+    assert prepared.joint is not None
+    chosen = [array for array in prepared.joint.tensors.values() if id(array) in encodings.groups]
+    return any(not array.all() for array in chosen if encodings.groups[id(array)].name.startswith("stage"))
 
 
 def lattice_file(run: Path, chosen: Scheme) -> Path:

@@ -77,6 +77,7 @@ def adapt(
     accelerator: str = "auto",
     progress: Progress = lambda line: None,
     dataset: Dataset | None = None,
+    max_seconds: float | None = None,
 ) -> Adaptation:
     """Adapts every configuration of the finished training in `run` but the complete one, the smallest first.
 
@@ -87,14 +88,16 @@ def adapt(
     does not lower a configuration's validation error is dropped. Profiling and packaging see the result; profile again after it.
     `precision` is that of the arithmetic (`32-true` or `bf16-mixed`), the training's if left out; `accelerator` is Fabric's.
 
-    A configuration is written as soon as it is done, and the same call goes on with the others after a stop. After its end it goes
+    A configuration is written as soon as it is done, and the same call goes on with the others after a stop, also the one after
+    `max_seconds`; only what the configuration that was under way had learned is lost. After its end it goes
     on from what it has brought; `calibrate` takes all of it back.
 
     Raises:
         UsageError: the training has not finished; no configuration has anything of its own to adapt; numbers that make no sense;
             an accelerator that is not there.
-        StoppedError: a signal asked for it.
+        StoppedError: a signal asked for it, or the time is over.
     """
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
     epochs = whole_number(epochs, "the epochs for each configuration", least=1)
     heads = None if heads is None else whole_number(heads, "the number of heads", least=0)
     smallest = None if smallest is None else whole_number(smallest, "the number of configurations to adapt", least=1)
@@ -131,7 +134,7 @@ def adapt(
                 f"{_these(smallest)} of {run} has batch-norm statistics of its own: calibrate it, or give heads; where every norm "
                 "sees the same in all configurations (right-to-left), only heads can adapt"
             )
-        work = _Work(config, fabric, network, training, validation, dataset.mirror, epochs, learning_rate, progress)
+        work = _Work(config, fabric, network, training, validation, dataset.mirror, epochs, learning_rate, progress, deadline)
         with on_signals(work.ask):
             for index, k in enumerate(whose):
                 if k in state.done:
@@ -266,6 +269,7 @@ class _Work:
     epochs: int
     learning_rate: float
     progress: Progress
+    deadline: float | None = None
     asked: str | None = None
     seconds_per_block: float | None = None
 
@@ -332,8 +336,9 @@ class _Work:
             if step + 1 == TIMED or now - said >= PROGRESS_SECONDS:
                 said = now
                 self.progress(f"  step {step + 1}/{total}  {duration(left)} left for this configuration")
-            if self.asked:
-                raise StoppedError(f"stopped by {self.asked}; the same command goes on with configuration {k}")
+            if self.asked or (self.deadline is not None and now >= self.deadline):
+                why = f"stopped by {self.asked}" if self.asked else "the time is over"
+                raise StoppedError(f"{why}; the same command goes on with configuration {k}")
 
     def _pictures(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         recipe, flip = self.config.recipe, self.config.recipe.flip and self.mirror

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from accordion.packaging.codecs.compensation import compensate
 from accordion.packaging.codecs.integers import quantize
 from accordion.packaging.codecs.interface import Builder, Encoded, Part, Weights
 
@@ -39,10 +40,12 @@ class Sparse:
         return True
 
     def encode(self, weight: Weights, hessian: NDArray[np.float64] | None = None) -> Encoded:
-        """`hessian` is not used: compensation would bring pruned weights back."""
+        """As `Integer` does; with `hessian`, too, what is zero stays zero."""
         rows = weight.reshape(weight.shape[0], -1)
         stored, codes = quantize(rows, self.bits, self.exponent)
         scales = self.scales(stored)
+        if hessian is not None and self.bits < 8:
+            codes = compensate(rows, scales, self.bits, hessian)
         value = (codes.astype(np.float32) * scales[:, None]).reshape(weight.shape)
         wide = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
         present = wide != 0
