@@ -66,7 +66,8 @@ def execute(context: Context) -> Made:
         done = "finished" + (f" with {config.finishing.prune:.0%} pruned" if config.finishing.prune else "")
         teacher = count_macs(base.module, example(context)[:1]) * config.recipe.epochs * len(context.splits[0])
         own = replace(own, macs=round(own.macs + teacher, 1))  # the network as it was looks at every picture, too
-    path, family = context.folder / f"compact-{begun}", f"Accordion, {ORDERS[scheme]}, {done}, compact"
+    path = context.folder / f"compact-{begun}-{METHOD.version}"  # what an earlier version packaged is not taken for this
+    family = f"Accordion, {ORDERS[scheme]}, {done}, compact"
     rows = packaged(context, run, path, base.run.name, "compact", family)
     notes["trained on"] = str(config.finishing or done)
     return Made(base.under(own), tuple(rows), notes, config.recipe, base.config)
@@ -158,4 +159,5 @@ METHOD = Method(
     NEEDS,
     "everything",
     execute,
+    version=2,  # pruned weights stay zero where 4 bits are compensated
 )
