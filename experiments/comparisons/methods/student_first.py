@@ -182,9 +182,10 @@ METHOD = Method(
     "Kim, Lee, Choi, Lee, Cho: Progressive Weight Loading: Accelerating Initial Inference and Gradually Boosting Performance on "
     "Resource-Constrained Environments, 2025 (arXiv 2509.22319)",
     "three parts, one for each stage; mixed networks are drawn uniformly; Adam without weight decay in place of SGD with it, one "
-    "rate for the student and what joins it to its teacher; the teacher was trained with the recipe's label "
-    "smoothing; pictures of full size alone, in as many epochs as cost the same; the end at which replacement begins is "
-    "chosen on the validation split. `distilled` with the same student is what says how much of its error is the optimiser's",
+    "rate for the student and what joins it to its teacher; the teacher was trained with the recipe's label smoothing; pictures of "
+    "full size alone, in as many epochs as cost the same; the end at which replacement begins is chosen on the validation split; "
+    "what several mixtures share is compensated in int4 for one of them. `distilled` with the same student is what says how much "
+    "of its error is the optimiser's",
     NEEDS,
     "what of the student has not been replaced",
     execute,
