@@ -94,6 +94,7 @@ DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 COMPARED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "late-start": (str(ORDERS / "resnet20-late-start.json"), *DELIVERED["balanced"][1:]),
+    "by-depth": (str(ORDERS / "resnet20-by-depth.json"), "uniform", {"objective": "joint", "distill": 0.5, "balance": 1.0}),
 }
 """Further schemes, of the comparisons alone, by networks that have the order."""
 
@@ -181,7 +182,7 @@ def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -
         order = str(ORDERS / Path(order).name.replace("resnet20", network).replace("cifar10", dataset))
     named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
     files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
-    settings = {"heads": "stage"} if scheme == "learned" else {}
+    settings = {"heads": "stage"} if scheme in ("learned", "by-depth") else {}
     # The policy is all that `uniform` changes, so it is an ablation too.
     against = "CoML-05" if scheme == "uniform" else None
     return Run("delivered", scheme, dataset, network, order, policy, recipe, seed, changes, settings, against=against, files=files)

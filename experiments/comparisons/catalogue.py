@@ -24,6 +24,10 @@ LATE = {"resnet56": "late-start"}
 """What takes the place of `balanced`, whose first configuration has one block in each stage, on a network of which two percent of
 the bytes hold more than that: the target is from there on."""
 
+BY_DEPTH, WITH_BY_DEPTH = "by-depth", ("resnet56",)
+"""Prefixes of the network as it is computed, each stage with a head of its own, all trained in one pass; the networks of which
+two percent of the bytes hold the first stage and some of the second."""
+
 LISTED = (
     ("resnet20", "cifar10", "brief", (0,)),
     ("resnet56", "cifar10", "brief", (0,)),
@@ -78,6 +82,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("elastic", ours),
         ("finished", f"{ours}-further"),  # what pruning and low rank have, too
         *([] if ours == "balanced" else [("finished", f"{ours}-adapted")]),
+        *([("elastic", BY_DEPTH), ("finished", f"{BY_DEPTH}-further")] if network in WITH_BY_DEPTH else []),
         ("finished", f"{ours}-75"),
         ("pruned", "75"),
         ("further", "a third"),  # what of the pruned network's error is the pruning's

@@ -31,6 +31,7 @@ ORDERS = {
     LEARNED: "learned order",
     "balanced": "even order, balanced",
     "late-start": "late start, balanced",
+    "by-depth": "by depth",
 }
 FORMS = {"float32": "float32", "compact": "auto"}
 """What a form is called, and the codec that makes it."""
