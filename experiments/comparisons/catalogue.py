@@ -24,9 +24,9 @@ LATE = {"resnet56": "late-start"}
 """What takes the place of `balanced`, whose first configuration has one block in each stage, on a network of which two percent of
 the bytes hold more than that: the target is from there on."""
 
-BY_DEPTH, WITH_BY_DEPTH = "by-depth", ("resnet56",)
-"""Prefixes of the network as it is computed, each stage with a head of its own, all trained in one pass; the networks of which
-two percent of the bytes hold the first stage and some of the second."""
+BY_DEPTH, WITH_BY_DEPTH = "by-depth", ("resnet20", "resnet56")
+"""Prefixes of the network as it is computed, each stage with a head of its own, all trained in one pass; the networks that have
+such an order, which begins with the first stage and what two percent of the bytes hold of the second."""
 
 LISTED = (
     ("resnet20", "cifar10", "brief", (0,)),
