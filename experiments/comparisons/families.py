@@ -19,7 +19,7 @@ from experiments.zoo.record import CLEAN, VALIDATION, Evaluation
 
 __all__ = [
     "ABOVE",
-    "LEAST_SHARE",
+    "NAMES",
     "POINTS",
     "Failure",
     "Family",
@@ -39,6 +39,9 @@ LEAST_SHARE, POINTS = 0.02, 0.005
 
 ABOVE = (0.20, 0.10, 0.05, 0.01)
 """Requirements for the tables: validation errors of at most so much more than the plain network's."""
+
+NAMES = tuple(f"+{100 * above:g}" for above in ABOVE)
+"""What they are called: points more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,10 @@ class Family:
         found = [self.best(seed, size) for seed in self.rows]
         return Spread(tuple(row.test.error for row in found if row)) if all(found) else None
 
-    def reaching(self, seed: int, error: float) -> Row | None:
-        """The fewest bytes with a validation error of at most `error`; the fewest multiply-accumulates among equals."""
+    def reaching(self, seed: int, error: float, has: Row | None = None) -> Row | None:
+        """The fewest bytes to receive, beside `has`, for a validation error of at most `error`; the smallest among equals."""
         fitting = [row for row in self.rows[seed] if row.validation.error <= error]
-        return min(fitting, key=lambda row: (row.bytes, row.macs), default=None)
+        return min(fitting, key=lambda row: (row.missing(has), row.bytes, row.macs), default=None)
 
     def path(self, wanted: Sequence[float]) -> list[float | None]:
         """Mean bytes over the seeds for a device that starts with nothing and goes from one requirement to the next (validation
@@ -88,22 +91,11 @@ class Family:
         has: Row | None = None
         before = math.inf
         for k, error in enumerate(wanted):
-            goes = self.reaching(seed, error)
-            if goes is None or (k and has is None):
-                costs.append(None)
-                has = goes
-            else:
-                if has is not None and error < before:
-                    goes = self._nearest(seed, error, has)
-                costs.append(goes.missing(has))
-                has = goes
-            before = error
+            goes = self.reaching(seed, error, has if error < before else None)
+            met = goes is not None and (k == 0 or has is not None)
+            costs.append(goes.missing(has) if goes is not None and met else None)
+            has, before = goes, error
         return costs
-
-    def _nearest(self, seed: int, error: float, has: Row) -> Row:
-        """Of what meets `error`, of which something does, the least to receive beside `has`; the smallest among equals."""
-        fitting = [row for row in self.rows[seed] if row.validation.error <= error]
-        return min(fitting, key=lambda row: (row.missing(has), row.bytes, row.macs))
 
 
 @dataclass(frozen=True, slots=True)

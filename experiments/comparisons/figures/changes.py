@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
 from accordion.pictures.style import COLOURS, GREY, SETTINGS, new_figure, save
-from experiments.comparisons.families import ABOVE, Family, changes, levels
+from experiments.comparisons.families import NAMES, Family, changes, levels
 from experiments.series import Group
 
 __all__ = ["draw"]
@@ -52,7 +52,6 @@ def draw(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path, Pat
 
 
 def _panel(axes: Axes, name: str, costs: Costs, norm: LogNorm) -> None:
-    names = [f"+{100 * above:g}" for above in ABOVE]
     colours = LinearSegmentedColormap.from_list("bytes", [_paler(COLOURS[0], 0.12), COLOURS[0]])
     cells = [[_cell(cost, colours, norm) for cost in row] for row in costs.values()]
     axes.imshow(np.array([[matplotlib.colors.to_rgb(cell) for cell in row] for row in cells]), aspect="auto")
@@ -61,10 +60,10 @@ def _panel(axes: Axes, name: str, costs: Costs, norm: LogNorm) -> None:
             if cost is not None:
                 dark = cost > 0 and norm(cost / 1e3) > DARK
                 axes.text(x, y, f"{cost / 1e3:,.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(costs)), ["nothing" if key is None else names[key] for key in costs])
+    axes.set_xticks(range(len(NAMES)), NAMES)
+    axes.set_yticks(range(len(costs)), ["nothing" if key is None else NAMES[key] for key in costs])
     axes.tick_params(length=0, labelsize=7, labelcolor=GREY)
-    axes.set_xticks(np.arange(0.5, len(names) - 1), minor=True)
+    axes.set_xticks(np.arange(0.5, len(NAMES) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(costs) - 1), minor=True)
     axes.tick_params(which="minor", length=0)
     axes.grid(True, which="minor", color="white", linewidth=1.2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from experiments.comparisons.families import ABOVE, Family, changes, levels
+from experiments.comparisons.families import ABOVE, NAMES, Family, changes, levels
 from experiments.comparisons.methods import METHODS
 from experiments.comparisons.outcome import Result, Row
 from experiments.comparisons.tables.errors import NOTHING
@@ -59,10 +59,9 @@ def change_lines(groups: Groups) -> list[str]:
         wanted = levels(found)
         if wanted is None:
             continue
-        names = [f"+{100 * above:g}" for above in ABOVE]
         out += ["", f"**{group.title}** (plain network's validation error {percent(wanted[-1] - ABOVE[-1])})", ""]
-        steps = [f"{before} → {after}" for before, after in zip(["nothing", *names], names, strict=False)]
-        header = ["", *steps, "together", f"nothing → {names[-1]}", f"{names[-1]} → {names[0]}"]
+        steps = [f"{before} → {after}" for before, after in zip(["nothing", *NAMES], NAMES, strict=False)]
+        header = ["", *steps, "together", f"nothing → {NAMES[-1]}", f"{NAMES[-1]} → {NAMES[0]}"]
         rows = []
         for family in found:
             up = family.path(wanted)
@@ -82,13 +81,12 @@ def matrix_lines(groups: Groups) -> list[str]:
         wanted = levels(found)
         if wanted is None:
             continue
-        names = [f"+{100 * above:g}" for above in ABOVE]
         out += ["", f"**{group.title}**"]
         for family in found:
             costs = changes(family, wanted)
             if costs is not None:
-                rows = [["from nothing" if a is None else f"from {names[a]}", *map(_bytes, row)] for a, row in costs.items()]
-                out += ["", f"{family.name}:", "", *table(["", *(f"to {name}" for name in names)], rows)]
+                rows = [["from nothing" if a is None else f"from {NAMES[a]}", *map(_bytes, row)] for a, row in costs.items()]
+                out += ["", f"{family.name}:", "", *table(["", *(f"to {name}" for name in NAMES)], rows)]
     return out[1:] or NOTHING
 
 

@@ -13,7 +13,7 @@ from accordion.errors import UsageError
 from accordion.packaging.codecs.compensation import compensate
 from accordion.packaging.codecs.interface import Builder, Encoded, Part, Weights
 
-__all__ = ["Integer", "quantize"]
+__all__ = ["Integer", "quantize", "rounded", "scales_of"]
 
 CLIPS = np.concatenate([np.linspace(0.30, 0.94, 33), np.linspace(0.95, 1.05, 11)])
 """Where the range may end, as fractions of the row's largest magnitude: cutting off a few large weights makes all others finer."""
@@ -47,17 +47,15 @@ class Integer:
         With 8 bits rounding to nearest loses nothing that could be measured, so they are left at that.
         """
         rows = weight.reshape(weight.shape[0], -1)
-        stored, codes = quantize(rows, self.bits, self.exponent)
+        stored, codes = rounded(rows, self.bits, self.exponent, hessian)
         scales = self.scales(stored)
-        if hessian is not None and self.bits < 8:
-            codes = compensate(rows, scales, self.bits, hessian)
         value = (codes.astype(np.float32) * scales[:, None]).reshape(weight.shape)
         raised = (codes + 2 ** (self.bits - 1)).astype(np.uint8)
         return Encoded({"codes": Part(_pack(raised) if self.bits == 4 else raised), "scales": Part(stored, "values")}, value)
 
     def scales(self, stored: NDArray[np.float16]) -> NDArray[np.float32]:
         """The float32 scales that the graph makes of the stored ones."""
-        return stored.astype(np.float32) * np.float32(2.0**self.exponent)
+        return scales_of(stored, self.exponent)
 
     def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:
         """Codes to float32, centred, to their shape, times the scales."""
@@ -70,6 +68,21 @@ class Integer:
         scales = build.op("Mul", scales, build.tensor(np.array(2.0**self.exponent, np.float32)))
         scales = build.op("Reshape", scales, build.numbers(-1, *(1 for _ in shape[1:])))
         return build.op("Mul", build.op("Reshape", centred, build.numbers(-1, *shape[1:])), scales)
+
+
+def scales_of(stored: NDArray[np.float16], exponent: int) -> NDArray[np.float32]:
+    """The float32 scales that graphs make of the stored ones."""
+    return stored.astype(np.float32) * np.float32(2.0**exponent)
+
+
+def rounded(
+    rows: Weights, bits: int, exponent: int, hessian: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float16], NDArray[np.int16]]:
+    """As `quantize`; with `hessian`, codes of fewer than 8 bits are compensated."""
+    stored, codes = quantize(rows, bits, exponent)
+    if hessian is not None and bits < 8:
+        codes = compensate(rows, scales_of(stored, exponent), bits, hessian)
+    return stored, codes
 
 
 def quantize(rows: Weights, bits: int, exponent: int = -8) -> tuple[NDArray[np.float16], NDArray[np.int16]]:

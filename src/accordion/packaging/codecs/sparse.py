@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from accordion.packaging.codecs.compensation import compensate
-from accordion.packaging.codecs.integers import quantize
+from accordion.packaging.codecs.integers import rounded, scales_of
 from accordion.packaging.codecs.interface import Builder, Encoded, Part, Weights
 
 __all__ = ["Sparse", "scattered"]
@@ -42,10 +41,8 @@ class Sparse:
     def encode(self, weight: Weights, hessian: NDArray[np.float64] | None = None) -> Encoded:
         """As `Integer` does; with `hessian`, too, what is zero stays zero."""
         rows = weight.reshape(weight.shape[0], -1)
-        stored, codes = quantize(rows, self.bits, self.exponent)
+        stored, codes = rounded(rows, self.bits, self.exponent, hessian)
         scales = self.scales(stored)
-        if hessian is not None and self.bits < 8:
-            codes = compensate(rows, scales, self.bits, hessian)
         value = (codes.astype(np.float32) * scales[:, None]).reshape(weight.shape)
         wide = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
         present = wide != 0
@@ -60,7 +57,7 @@ class Sparse:
 
     def scales(self, stored: NDArray[np.float16]) -> NDArray[np.float32]:
         """The float32 scales that the graph makes of the stored ones."""
-        return stored.astype(np.float32) * np.float32(2.0**self.exponent)
+        return scales_of(stored, self.exponent)
 
     def rebuild(self, build: Builder, parts: Mapping[str, str], shape: tuple[int, ...]) -> str:
         """Codes, centred, at the places where a bit says so."""
