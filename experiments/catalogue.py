@@ -94,9 +94,12 @@ DELIVERED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 COMPARED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "late-start": (str(ORDERS / "resnet20-late-start.json"), *DELIVERED["balanced"][1:]),
-    "by-depth": (str(ORDERS / "resnet20-by-depth.json"), "uniform", {"objective": "joint", "distill": 0.5, "balance": 1.0}),
+    "by-depth": (str(ORDERS / "resnet20-by-depth.json"), "uniform", {"objective": "joint", "distill": 0.5, "balance": 2.0}),
 }
 """Further schemes, of the comparisons alone, by networks that have the order."""
+
+HEADS = {"learned": "stage", "by-depth": "configuration"}
+"""Whose the heads are where not all configurations share one."""
 
 SEPARATE = ("resnet8", "resnet14")
 """Smaller networks that are compared by what they deliver, too."""
@@ -182,15 +185,20 @@ def delivered(scheme: str, network: str, dataset: str, recipe: str, seed: int) -
         order = str(ORDERS / Path(order).name.replace("resnet20", network).replace("cifar10", dataset))
     named = (text.removeprefix("guarantee:") for text in (order, policy) if text.endswith(".json"))
     files = tuple(ROOT / text for text in named)  # relative to the repository's root, where the experiments run
-    settings = {"heads": "stage"} if scheme in ("learned", "by-depth") else {}
+    settings = {"heads": HEADS[scheme]} if scheme in HEADS else {}
     # The policy is all that `uniform` changes, so it is an ablation too.
     against = "CoML-05" if scheme == "uniform" else None
     return Run("delivered", scheme, dataset, network, order, policy, recipe, seed, changes, settings, against=against, files=files)
 
 
+SEARCH_EPOCHS = {"resnet56": 6}
+"""Of the training by which an order is found, where they are not ten: a larger network's steps cost more, and only which
+configuration is better than which is asked of it."""
+
+
 def searched(network: str, dataset: str) -> TrainingConfig:
     """The training by which the order of `learned` is found: over all configurations, and thrown away (see the README)."""
-    recipe = MODERN.with_changes(objective="sandwich", distill=0.5, epochs=10)
+    recipe = MODERN.with_changes(objective="sandwich", distill=0.5, epochs=SEARCH_EPOCHS.get(network, 10))
     return TrainingConfig(dataset, network, order="grid:1,1,0", heads="stage", policy="uniform", recipe=recipe)
 
 

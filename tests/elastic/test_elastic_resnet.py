@@ -8,6 +8,7 @@ from torch import nn
 
 from accordion.elastic import CifarResNet, ElasticNetwork, blockwise, closed_form_macs, right_to_left
 from accordion.elastic.order import Order, Stages, nested
+from accordion.elastic.resnet import Head
 from accordion.errors import UsageError
 
 
@@ -123,6 +124,38 @@ def test_a_network_with_heads_begins_as_the_one_without() -> None:
     assert torch.equal(made.head1.linear.weight, plain.head.linear.weight)
     with pytest.raises(UsageError, match="another network"):
         made.adopt(CifarResNet(14, 10, widths=(4, 8, 16)).state_dict() | {"stem.0.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("make", [right_to_left, blockwise])
+def test_every_configuration_may_have_a_head_of_its_own(make: Callable[[Stages], Order]) -> None:
+    torch.manual_seed(0)
+    module = CifarResNet(14, 10, widths=(4, 8, 16))
+    order = make(module.stages)
+    module.give_heads(len(order))
+    assert module.heads is not None
+    network = ElasticNetwork(module, order, swaps=module.swaps(order), alternates=module.alternates).eval()
+    x = torch.rand(3, 3, 16, 16)
+    own = [*module.heads, module.head]
+    for k, output in network.outputs(x, range(len(network))).items():
+        assert torch.equal(output, network(x, k))
+        assert torch.equal(output, network.extract(k)(x))
+        heads = {id(head) for head in own if {id(p) for p in head.parameters()} & {id(p) for p in network.at(k).parameters()}}
+        assert heads == {id(own[k])}
+
+
+def test_heads_of_configurations_begin_as_the_one_of_all() -> None:
+    plain, made = CifarResNet(8, 10, widths=(4, 8, 16)), CifarResNet(8, 10, widths=(4, 8, 16))
+    made.give_heads(3)
+    made.adopt(plain.state_dict())
+    assert made.heads is not None and len(made.heads) == 2
+    for head in made.heads:
+        assert isinstance(head, Head)
+        assert torch.equal(head.linear.weight, plain.head.linear.weight)
+        assert torch.equal(head.linear.bias, plain.head.linear.bias)
+    with pytest.raises(UsageError, match="heads for 3 configurations, the order 2"):
+        made.swaps(nested("n", made.stages, [(1, 0, 0), (1, 1, 1)]))
+    with pytest.raises(UsageError, match="a head for each stage"):
+        CifarResNet(8, 10, widths=(4, 8, 16), stage_heads=True).give_heads(3)
 
 
 @pytest.mark.parametrize("shape", [(3, 0, 0), (2, 3, 0), (1, 1, 2)])

@@ -17,7 +17,9 @@ from accordion.training import RunDirectory, TrainingConfig, build_network, load
 from accordion.training.initial import adopt
 
 
-@pytest.mark.parametrize(("order", "heads"), [("blockwise", "shared"), ("right-to-left", "stage")])
+@pytest.mark.parametrize(
+    ("order", "heads"), [("blockwise", "shared"), ("right-to-left", "stage"), ("right-to-left", "configuration")]
+)
 def test_a_network_from_a_package_answers_as_the_package_does(
     config: TrainingConfig, tmp_path: Path, order: str, heads: str
 ) -> None:

@@ -44,6 +44,8 @@ def ladder_of(run: Path) -> dict[str, Any]:
         ("right-to-left", "stage", "resnet14"),
         ("right-to-left", "shared", "resnet8"),
         (ODD, "stage", "resnet14"),
+        (ODD, "configuration", "resnet14"),
+        ("right-to-left", "configuration", "resnet2-1-1"),
         ("right-to-left", "shared", "resnet2-1-1"),
     ],
 )

@@ -33,7 +33,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     group.add_argument("--width", type=options.count, default=16, help="channels of the first stage (16)")
     group.add_argument(
-        "--heads", default="shared", help="stage: configurations that end in an earlier stage get a head of their own (shared)"
+        "--heads",
+        default="shared",
+        help="stage: configurations that end in an earlier stage get a head of their own; configuration: each does (shared)",
     )
     group.add_argument(
         "--initial", metavar="RUN|PACKAGE[:TAG]", help="begin with the weights of this finished run or of this package"

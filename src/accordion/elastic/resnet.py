@@ -93,6 +93,7 @@ class CifarResNet(nn.Module):
     such as one with the blocks of a configuration, to train it alone. With `zero_init_last_norm` blocks begin as the identity, but
     for the channels that are new in a stage, which its first block fills. With `stage_heads`, configurations that end in the first
     or the second stage have a linear layer of their own (see `swaps`); all others, and the complete network, are the paper's.
+    `give_heads` gives one to every configuration.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class CifarResNet(nn.Module):
         self.stage3 = nn.Sequential(*(BasicBlock(widths[2]) for _ in range(blocks_by_stage[2])))
         self.head = Head(widths[2], classes)
         self.stage_heads = stage_heads
+        self.heads: nn.ModuleList | None = None
         if stage_heads:
             self.head1, self.head2 = Head(widths[2], classes), Head(widths[2], classes)
         for module in self.modules():
@@ -156,7 +158,12 @@ class CifarResNet(nn.Module):
         )
 
     def swaps(self, order: Family) -> dict[int, dict[str, str]]:
-        """For `ElasticNetwork`: which head each configuration of `order` ends in."""
+        """For `ElasticNetwork`: which head each configuration of `order` ends in. UsageError for an order of another length than
+        heads were given for."""
+        if self.heads is not None:
+            if len(order) != len(self.heads) + 1:
+                raise UsageError(f"this network has heads for {len(self.heads) + 1} configurations, the order {len(order)}")
+            return {k: {"head": f"heads.{k}"} for k in range(len(self.heads))}
         if not self.stage_heads:
             return {}
         found = {}
@@ -168,12 +175,21 @@ class CifarResNet(nn.Module):
     @property
     def alternates(self) -> tuple[str, ...]:
         """Modules that only stand in for others."""
-        return ("head1", "head2") if self.stage_heads else ()
+        return (*(("head1", "head2") if self.stage_heads else ()), *(("heads",) if self.heads is not None else ()))
+
+    def give_heads(self, configurations: int) -> None:
+        """A head of its own for each of so many configurations but the last, which keeps the network's. UsageError for a network
+        whose stages have heads."""
+        if self.stage_heads:
+            raise UsageError("this network has a head for each stage: it can't have one for each configuration as well")
+        linear = self.head.linear
+        self.heads = nn.ModuleList(Head(linear.in_features, linear.out_features) for _ in range(configurations - 1))
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
         """Takes over the weights of a network that may have one head only. UsageError if they are of another network."""
         own = self.state_dict()
-        full = {name: state.get(name, state.get("head." + name.partition(".")[2])) for name in own}
+        # The last two words of a head's name are `linear.weight` or `linear.bias`, whichever head it is.
+        full = {name: state.get(name, state.get("head." + ".".join(name.split(".")[-2:]))) for name in own}
         if any(value is None or value.shape != own[name].shape for name, value in full.items()):
             raise UsageError("the weights to begin with are of another network")
         self.load_state_dict(full)

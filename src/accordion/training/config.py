@@ -17,9 +17,10 @@ from accordion.training.policies import Policy
 from accordion.training.recipes import MODERN, Recipe
 from accordion.units import whole_number
 
-__all__ = ["COMPILE", "INITIALISATION", "TrainingConfig", "build_network"]
+__all__ = ["COMPILE", "HEADS", "INITIALISATION", "TrainingConfig", "build_network"]
 
 COMPILE = ("off", "eager", "aot_eager", "inductor", "cudagraphs")
+HEADS = ("shared", "stage", "configuration")
 
 INITIALISATION = 2
 """How networks begin. In the first form, `zero_init_last_norm` left the channels that are new in the second and third stage without
@@ -36,8 +37,9 @@ class TrainingConfig:
     (16 in the paper); `order` is `right-to-left`, `blockwise`, an order given as data, or `grid` (see `accordion.elastic.grid`),
     which trains a network over all configurations to find an order with; `policy` a name from `policies.POLICY_NAMES`, a JSON
     file, explicit probabilities, or `guarantee:` and the file of one (see `accordion.training.guarantee`).
-    `heads` is `shared`, or `stage`: configurations that end in an earlier stage get a linear layer of their own. `initial` is a
-    finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the training begins with.
+    `heads` is `shared`, `stage` (configurations that end in an earlier stage get a linear layer of their own) or `configuration`
+    (each but the complete one gets its own). `initial` is a finished run or a package (PACKAGE or PACKAGE:TAG) whose weights the
+    training begins with.
 
     `devices` are the processes that share each batch; batch norm sees each process's part of it, so the weights depend on their
     number. `compile` is "off" or the backend of `torch.compile` (see `accordion.training.compiled`). `finishing` says what the
@@ -134,8 +136,8 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
             f"unknown network {config.network!r}: choose resnet<depth>, such as resnet20, resnet56 or resnet110, "
             "or resnet<n1>-<n2>-<n3> with the blocks of each stage"
         )
-    if config.heads not in ("shared", "stage"):
-        raise UsageError(f"heads can be shared or stage, not {config.heads!r}")
+    if config.heads not in HEADS:
+        raise UsageError(f"heads can be {' or '.join(HEADS)}, not {config.heads!r}")
     module = CifarResNet(
         int(match[1]),
         len(dataset.classes),
@@ -156,4 +158,8 @@ def build_network(config: TrainingConfig, dataset: Dataset) -> ElasticNetwork:
     order = config.order.order(module.stages) if isinstance(config.order, OrderTable) else by_name(config.order, module.stages)
     if config.recipe.objective == "joint" and not isinstance(order, Order):
         raise UsageError(f"joint would run all {len(order)} configurations of {order.name} in each step: choose another objective")
+    if config.heads == "configuration":
+        if not isinstance(order, Order):
+            raise UsageError(f"{order.name} has {len(order)} configurations: give them heads by stage, or one for all")
+        module.give_heads(len(order))
     return ElasticNetwork(module, order, swaps=module.swaps(order), alternates=module.alternates)

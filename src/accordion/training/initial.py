@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from accordion.artifact.ladder import Ladder
 from accordion.data import Dataset
 from accordion.elastic import CifarResNet, ElasticNetwork
+from accordion.elastic.resnet import Head
 from accordion.errors import UsageError
 from accordion.training.norms import Sums, norm_batches
 from accordion.training.packaged import GraphWeights, laid_out, layers_of, path_and_tag, read_graph
@@ -94,6 +95,12 @@ def _heads(
     module: CifarResNet, ladder: Ladder, folder: Path, what: str, complete: GraphWeights
 ) -> Iterator[tuple[nn.Linear, tuple[Array, Array]]]:
     yield module.head.linear, complete.linear
+    if module.heads is not None:
+        # Those of a package of as many configurations; any other begins all of them with the complete network's.
+        rungs = ladder.configurations if len(ladder.configurations) == len(module.heads) + 1 else ()
+        for k, head in enumerate(module.heads):
+            assert isinstance(head, Head)
+            yield head.linear, read_graph(folder / rungs[k].graph, what).linear if rungs else complete.linear
     if not module.stage_heads:
         return
     for stage, head in enumerate((module.head1, module.head2)):

@@ -26,6 +26,7 @@ from accordion.artifact.ladder import Ladder
 from accordion.data import Dataset, load, pinned
 from accordion.data.own import TAKEN
 from accordion.elastic import CifarResNet, ElasticNetwork, OrderTable, by_name
+from accordion.elastic.resnet import Head
 from accordion.errors import FormatError, UsageError
 from accordion.training.config import TrainingConfig, build_network
 from accordion.training.norms import Norms
@@ -119,7 +120,7 @@ def _config(found: _Packaged) -> TrainingConfig:
         order=_order(found),
         policy="uniform",
         recipe=MODERN.with_changes(name="restored"),
-        heads="stage" if _stage_heads(found) else "shared",
+        heads=_heads(found),
         initial=found.name,
     )
 
@@ -127,6 +128,15 @@ def _config(found: _Packaged) -> TrainingConfig:
 def _last(count: tuple[int, ...]) -> int:
     """The last stage of which a configuration has blocks."""
     return max(stage for stage, blocks in enumerate(count) if blocks)
+
+
+def _heads(found: _Packaged) -> str:
+    """Whose the heads are. Where no two configurations have the same, each has its own."""
+    if _stage_heads(found):
+        return "stage"
+    linear = [one.linear for one in found.weights]
+    distinct = all(not _same(one, other) for k, one in enumerate(linear) for other in linear[:k])
+    return "configuration" if distinct and len(linear) > 1 else "shared"
 
 
 def _stage_heads(found: _Packaged) -> bool:
@@ -174,17 +184,26 @@ def _fill(network: ElasticNetwork, found: _Packaged) -> Norms:
     with torch.no_grad():
         for (conv, norm), those in zip(layers, by_layer, strict=True):
             _fill_layer(conv, norm, those, paths[norm], shared, values)
-        last = {_last(count): k for k, count in enumerate(found.counts)}
-        heads = [module.head] if not module.stage_heads else [module.head1, module.head2, module.head]
-        for stage, head in zip((2,) if len(heads) == 1 else (0, 1, 2), heads, strict=True):
-            weight, bias = found.weights[last.get(stage, len(found.weights) - 1)].linear
+        for k, head in _heads_of(module, found):
+            weight, bias = found.weights[k].linear
             if tuple(head.linear.weight.shape) != weight.shape:
                 raise UsageError(f"{found.name} tells {weight.shape[0]} classes apart, its data set has others")
             head.linear.weight.copy_(torch.from_numpy(weight.copy()))
             head.linear.bias.copy_(torch.from_numpy(bias.copy()))
-    if not module.stage_heads:
+    if not module.stage_heads and module.heads is None:
         _fill_heads(found, values)
     return Norms(shared, {k: own for k, own in values.items() if own})
+
+
+def _heads_of(module: CifarResNet, found: _Packaged) -> list[tuple[int, Head]]:
+    """The network's heads, each with a configuration that has it."""
+    complete = len(found.weights) - 1
+    if module.heads is not None:
+        return [*((k, head) for k, head in enumerate(module.heads) if isinstance(head, Head)), (complete, module.head)]
+    if not module.stage_heads:
+        return [(complete, module.head)]
+    last = {_last(count): k for k, count in enumerate(found.counts)}
+    return [(last.get(stage, complete), head) for stage, head in enumerate((module.head1, module.head2, module.head))]
 
 
 def _fill_heads(found: _Packaged, values: dict[int, dict[str, Tensor]]) -> None:
