@@ -25,7 +25,7 @@ LATE = {"resnet56": "late-start"}
 the bytes hold more than that: the target is from there on."""
 
 BY_DEPTH, WITH_BY_DEPTH = "by-depth", ("resnet20", "resnet56")
-"""Prefixes of the network as it is computed, each stage with a head of its own, all trained in one pass; the networks that have
+"""Prefixes of the network as it is computed, each with a head of its own, all trained in one pass; the networks that have
 such an order, which begins with the first stage and what two percent of the bytes hold of the second."""
 
 LISTED = (
@@ -82,7 +82,7 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("elastic", ours),
         ("finished", f"{ours}-further"),  # what pruning and low rank have, too
         *([] if ours == "balanced" else [("finished", f"{ours}-adapted")]),
-        *([("elastic", BY_DEPTH), ("finished", f"{BY_DEPTH}-further")] if network in WITH_BY_DEPTH else []),
+        *(_by_depth() if network in WITH_BY_DEPTH else []),
         ("finished", f"{ours}-75"),
         ("pruned", "75"),
         ("further", "a third"),  # what of the pruned network's error is the pruning's
@@ -101,6 +101,10 @@ def variants(network: str) -> list[tuple[str, str]]:
         *(("exits", count) for count in ("1", "4")),
         ("skipping", "1"),
     ]
+
+
+def _by_depth() -> list[tuple[str, str]]:
+    return [("elastic", BY_DEPTH), *(("finished", f"{BY_DEPTH}-{how}") for how in ("75", "further"))]
 
 
 def catalogue(

@@ -109,8 +109,8 @@ METHOD = Method(
     "has a head for each stage and an order that was searched; in `balanced` small configurations count less, and each has "
     "batch-norm statistics of its own; `late-start` is the same on an order that begins with what two percent of the bytes hold. "
     "`by-depth` is ours, too: prefixes of the network as it is computed, from the first stage and some of the second on, each "
-    "stage with a head, all of them in one pass a step, small ones counting less: early exits without convolutions in the heads, "
-    "which learn from the complete network's answers as well",
+    "with a head of its own, all of them in one pass a step, small ones counting less: early exits without convolutions in the "
+    "heads, which learn from the complete network's answers as well",
     NEEDS,
     "everything",
     execute,
