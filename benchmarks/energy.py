@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ from accordion.pictures.style import COLOURS, SETTINGS, new_figure, plain, save
 from accordion.planning.energy import Joules, inference_j, ladder_j, radio, tail_j, training_j, transfer_j
 from accordion.planning.links import Trace, TraceLink, parse_link_file
 from accordion.profiling.cost import count_parameters
+from accordion.training import MODERN
 from accordion.training.matched import communication, with_floor
 from accordion.training.policies import Policy, named
+from accordion.training.recipes import picture_size
 
 SETS = (("mahimahi-lte-100ms", "lte"), ("lumos5g-4g", "lte"), ("tmobile-5g-100ms", "5g-mid"), ("lumos5g-mmwave-5g", "5g-mmwave"))
 DEADLINES_S = (0.3, 1.0)
@@ -50,7 +53,7 @@ STARTS = 40  # moments of a trace
 ROUND_TRIPS, RTT_S = 3.0, 0.0494  # the median of tmobile-5g-rtt.jsonl
 SEPARATE = {20: 0.0875, 32: 0.0751}  # depth: error on CIFAR-10 as published
 PUBLISHED_COMPLETE = 0.0697  # ResNet-56
-TRAINING_PICTURES, EPOCHS = 45_000, 24  # of the default recipe
+TRAINING_PICTURES, SIDE, CLASSES = 45_000, 32, 10  # of CIFAR-10
 MANY = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 NOTHING = Joules(0.0, 0.0, 0.0)
 Array = NDArray[np.float64]
@@ -227,7 +230,9 @@ def separate(depth: int, accuracy: float) -> Network:
 
 
 def training(manifest: Manifest, ladder: Ladder, sets: dict[str, tuple[Trace, ...]]) -> list[dict[str, Any]]:
-    """Joules of one training under the paper's rule (one configuration a step), by policy; separate models one after the other."""
+    """Joules of one training by the default recipe's epochs and picture sizes: under the paper's rule (one configuration a step) by
+    policy, of all configurations in each step, and of separate models one after the other. Multiply-accumulates are those of a
+    picture of full size."""
     count, macs = len(ladder), np.array([rung.macs for rung in ladder.configurations], float)
     needed = [manifest.size + rung.bytes for rung in ladder.configurations]
     matched = communication(needed, TraceLink(sets["lumos5g-4g"], (RTT_S,)), [(0.3, 1.0), (1.0, 1.0)]).policy
@@ -236,17 +241,32 @@ def training(manifest: Manifest, ladder: Ladder, sets: dict[str, tuple[Trace, ..
     rows = [(name, float(np.asarray(policy.probabilities) @ macs)) for name, policy in policies]
     rows[0] = ("plain (the complete network alone)", rows[0][1])
     smaller = [closed_form_macs(((depth - 2) // 6,) * 3, 10) for depth in SEPARATE]
-    rows.append(("joint objective (every configuration in every step)", float(macs[-1])))
+    every = [rung.blocks.by_stage for rung in ladder.configurations]
+    rows.append(("joint objective (every configuration in every step)", float(joint_macs(every))))
+    # A smaller picture costs what its share of the area does.
+    passes = sum((picture_size(MODERN, epoch, SIDE) / SIDE) ** 2 for epoch in range(MODERN.epochs))
     rows.append(("separate: ResNet-" + ", ".join(map(str, SEPARATE)) + " and 56", float(macs[-1]) + sum(smaller)))
     return [
         {
             "policy": name,
             "macs_per_picture": round(mean),
             "of_plain": round(mean / macs[-1], 4),
-            "training_j": training_j(mean, TRAINING_PICTURES * EPOCHS).to_json(),
+            "training_j": training_j(mean, TRAINING_PICTURES * passes).to_json(),
         }
         for name, mean in rows
     ]
+
+
+def joint_macs(configurations: Sequence[tuple[int, ...]]) -> int:
+    """Multiply-accumulates for a picture of a step over all of these blocks by stage. A block runs once for all that have the same
+    blocks before it; the stem and the complete network's linear layer count once, those of the others too little to."""
+    bare = closed_form_macs((0, 0, 0), CLASSES)
+    total = bare
+    for stage in range(3):
+        one = tuple(int(other == stage) for other in range(3))
+        beginnings = {(*counts[:stage], block) for counts in configurations for block in range(counts[stage])}
+        total += len(beginnings) * (closed_form_macs(one, CLASSES) - bare)
+    return total
 
 
 def sweep(deliveries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ UPPER = {"bytes": 32, "ladder": 8, "catalog": 32}  # the fit looks at sizes from
 LEAST_PEAK = 2**20  # bytes: less than that is the allocator's business, and counts as this
 REPEAT = 3
 ONCE = 128_000_000  # bytes: larger packages are measured once
+OVER_HTTP = "plan over HTTP"
 PARTS = ("bytes", "ladder", "catalog")
 # What is allowed: the exponent of time, where it is not 1, and of memory.
 _CONSTANT = {
@@ -75,6 +76,8 @@ def main() -> None:
     parser.add_argument("--document", type=Path, metavar="FILE", help="write the tables into it (docs/serving.md)")
     parser.add_argument("--from", dest="given", type=Path, help="a file that -o wrote: judge and draw it, measure nothing")
     arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.only or ()) - operations()):
+        parser.error(f"there is no operation {unknown[0]!r}: choose {', '.join(sorted(operations()))}")
     value: dict[str, Any] = {"parts": {}}
     known = arguments.given or arguments.out
     if known is not None and known.exists():
@@ -93,6 +96,14 @@ def main() -> None:
     print(tables)
     if arguments.document is not None:
         put(arguments.document, "growth", tables)
+
+
+def operations() -> set[str]:
+    """The names of all that is measured."""
+    from growth_catalog import NAMES  # type: ignore[import-not-found]
+    from growth_operations import OPERATIONS  # type: ignore[import-not-found]
+
+    return {*OPERATIONS, OVER_HTTP, *NAMES}
 
 
 def sizes_of(part: str, arguments: argparse.Namespace) -> list[int]:
@@ -167,6 +178,7 @@ def measure(folder: Path, part: str, sizes: list[int], arguments: argparse.Names
     before = value["parts"].get(part, {"operations": {}})["operations"]
     rows: dict[str, dict[str, list[list[float]]]] = {}
     value["parts"][part] = {
+        "operations": before,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "commit": subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT
@@ -217,10 +229,10 @@ def measure_packages(folder: Path, part: str, sizes: list[int], arguments: argpa
                     peak = endpoint.peak_bytes() - held if name == "stream" else found.peak_bytes
                     note(name, size, found.seconds, peak, found.processor_s)
                     shutil.rmtree(folder / "work")
-            if not arguments.only or "plan over HTTP" in arguments.only:
+            if not arguments.only or OVER_HTTP in arguments.only:
                 stage = Stage(folder / part / str(size) / "net", folder, endpoint.url, None)
                 for _ in range(arguments.repeat):
-                    note("plan over HTTP", size, statistics.median(asked_plans(stage)), None)
+                    note(OVER_HTTP, size, statistics.median(asked_plans(stage)), None)
         shutil.rmtree(folder / "registry", ignore_errors=True)
 
 
@@ -265,8 +277,9 @@ def table(part: str, found: dict[str, Any]) -> str:
         took = f"{fit['seconds'] * 1e3:.3g} ms" if fit["seconds"] < 1 else f"{fit['seconds']:.3g} s"
         peak = f"{fit['peak_mib']:g} MiB" if "peak_mib" in fit else "–"
         told = [_told(fit, what) for what in ("time", "processor", "memory")]
-        label = f"{name}, by nodes of all graphs" if fit.get("by_nodes") else name
-        lines.append(f"| {label} | {took} | {told[0]} | {told[1]} | {peak} | {told[2]} |")
+        # Memory is held against the size, whatever the times are held against.
+        times = [f"{one}, by nodes of all graphs" if fit.get("by_nodes") and one != "–" else one for one in told[:2]]
+        lines.append(f"| {name} | {took} | {times[0]} | {times[1]} | {peak} | {told[2]} |")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from servers import Server, accordion  # type: ignore[import-not-found]
 from accordion.artifact.layout import Layout
 from accordion.endpoint.catalog import Catalog
 
-__all__ = ["measure_catalog"]
+__all__ = ["NAMES", "measure_catalog"]
 
 Note = Callable[..., None]  # operation, size, seconds, bytes at most, processor seconds
 ONCE = 3000  # packages: larger catalogs are loaded once for each operation
@@ -64,6 +64,9 @@ def publish(package: Path) -> None:
 
 
 OPERATIONS = {"catalog load": loaded, "search for new packages": looked_again, "reload of one": reloaded}
+OF_AN_ENDPOINT = ("start of the endpoint", "plan over HTTP", "reload of one over HTTP", *PATHS)
+NAMES = (*OPERATIONS, *OF_AN_ENDPOINT)
+"""All that is measured here."""
 
 
 def measure_catalog(folder: Path, sizes: list[int], repeat: int, only: list[str] | None, note: Note) -> None:
@@ -78,7 +81,7 @@ def measure_catalog(folder: Path, sizes: list[int], repeat: int, only: list[str]
                 stages = [Stage(path, path, "", None) for path in (small, where)]
                 found = in_a_fork((operation, stages[0]), (operation, stages[1]))
                 note(name, size, found.seconds, found.peak_bytes, found.processor_s)
-        if any(map(wanted, ("start of the endpoint", "plan over HTTP", "reload of one over HTTP", *PATHS))):
+        if any(map(wanted, OF_AN_ENDPOINT)):
             began = time.perf_counter()
             with accordion(str(where)) as endpoint:
                 note("start of the endpoint", size, time.perf_counter() - began, endpoint.memory_bytes())

@@ -65,6 +65,7 @@ def main() -> None:
     layout = Layout.open(arguments.package)
     manifest = layout.manifest()
     ladder = layout.ladder(manifest)
+    load = round(os.getloadavg()[0], 1)  # afterwards it would be this benchmark's own, too
     with accordion(str(arguments.package), "--workers", str(arguments.workers)) as endpoint:
         base = f"{endpoint.url}/v2/{arguments.package.name}/_accordion"
         before = endpoint.processor_s()
@@ -77,7 +78,7 @@ def main() -> None:
         "devices": arguments.devices,
         "workers": arguments.workers,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load_before": round(os.getloadavg()[0], 1),
+        "load_before": load,
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
         "seconds": round(seconds, 2),
         "endpoint_processor_s": round(used, 2),

@@ -11,6 +11,7 @@ from soak_clients import Clients, Unexpected  # type: ignore[import-not-found]
 
 __all__ = ["Hostile"]
 
+CLOSED = "closed"
 CLOSE_S = 60.0  # in which the endpoint must have closed what a client leaves open (header time 15 s, patience 30 s)
 
 BAD_PATHS = (
@@ -94,6 +95,11 @@ class Hostile(Clients):  # type: ignore[misc]
             raise Unexpected(f"answered {status}")
         return f"answered with {status}"
 
+    async def bad_path(self) -> str:
+        """As it is, which no library would send: all of these must be refused."""
+        said = await self.raw(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % self.rng.choice(BAD_PATHS).encode())
+        return said if said == CLOSED else self._refused(int(said.split()[-1]))
+
     async def raw(self, request: bytes) -> str:
         """Bytes as they are; the answer's status, or the connection closed."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
@@ -103,13 +109,13 @@ class Hostile(Clients):  # type: ignore[misc]
                 await writer.drain()
             return self._line(await asyncio.wait_for(reader.readline(), CLOSE_S))
         except ConnectionError:
-            return "closed"
+            return CLOSED
         finally:
             await _close(writer)
 
     def _line(self, line: bytes) -> str:
         if not line:
-            return "closed"
+            return CLOSED
         status = self.tally.answered(int(line.split()[1]))
         return f"answered with {status}"
 
@@ -125,7 +131,7 @@ class Hostile(Clients):  # type: ignore[misc]
                 writer.write(more)
             raise Unexpected(f"still open after {CLOSE_S:g} s")
         except ConnectionError:
-            return "closed"
+            return CLOSED
         finally:
             await _close(writer)
 
@@ -148,7 +154,7 @@ class Hostile(Clients):  # type: ignore[misc]
             while time.monotonic() < end:
                 await asyncio.sleep(1.0)
                 if made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != 1:  # no longer established
-                    return "closed"
+                    return CLOSED
         raise Unexpected(f"still open after {CLOSE_S:g} s")
 
 

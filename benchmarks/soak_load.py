@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 from soak_clients import Tally  # type: ignore[import-not-found]
 from soak_friendly import Friendly  # type: ignore[import-not-found]
-from soak_hostile import BAD_PATHS, BAD_REQUESTS, Hostile  # type: ignore[import-not-found]
+from soak_hostile import BAD_REQUESTS, Hostile  # type: ignore[import-not-found]
 from soak_publisher import PUBLISH_S, Publisher  # type: ignore[import-not-found]
 
 __all__ = ["Load"]
@@ -87,7 +87,7 @@ class Load:
             "health, metrics": (4, kind.health),
             "device": (8, kind.device),
             "unknown name": (4, cruel.unknown),
-            "bad path": (6, lambda: cruel.raw(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % self.rng.choice(BAD_PATHS).encode())),
+            "bad path": (6, cruel.bad_path),
             "bad plan": (5, cruel.bad_plan),
             "bad HTTP": (3, lambda: cruel.raw(self.rng.choice(BAD_REQUESTS))),
             "wrong method": (1, cruel.wrong_method),

@@ -32,6 +32,7 @@ from servers import accordion  # type: ignore[import-not-found]
 
 from accordion.artifact.layout import Layout
 from accordion.device import Request, fetch
+from accordion.planning import make_plan
 
 RATES = (10e6, 100e6, 300e6, 1e9)
 SIZES = (1e6, 10e6, 100e6)
@@ -75,7 +76,9 @@ def cell(package: Path, url: str, rate: float, rtt_s: float, repeat: int, folder
     manifest = layout.manifest()
     ladder = layout.ladder(manifest)
     stream = f"{url}/v2/{package.name}/_accordion/stream/{manifest.digest}"
-    size = sum(layer.size for layer in manifest.layers)  # until a fetch has said how much of it the best configuration needs
+    # Both get the configuration that the fetches will get, which a plan says before anything is downloaded.
+    made = make_plan(package.name, manifest, ladder, Request(throughput_bps=rate, rtt_s=rtt_s))
+    size = ladder.configurations[made.configuration].bytes
     rounds = max(1, min(repeat, int(LONGEST_S / (2 * size * 8 / rate))))
     fetched, plain, used, received = [], [], [], 0
     for round_ in range(-1 if size * 8 / rate < LONGEST_S / 8 else 0, rounds):  # what is quick is not counted the first time
@@ -84,7 +87,7 @@ def cell(package: Path, url: str, rate: float, rtt_s: float, repeat: int, folder
             before, began = processor_s(), time.monotonic()
             found = fetch(f"{url}/{package.name}", Path(target) / "m", Request(throughput_bps=rate, rtt_s=rtt_s))
             seconds = time.monotonic() - began
-        received, size = found.bytes_received, ladder.configurations[found.configuration].bytes
+        received = found.bytes_received
         if round_ >= 0:
             fetched.append(seconds)
             plain.append(plain_s)

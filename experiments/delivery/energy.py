@@ -64,13 +64,16 @@ class Bill:
         return cls(str(row["way"]), int(row["seed"]), *spent, float(row["bytes"]), float(row["accuracy"]))
 
 
-def bills(outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding], folder: Path = TRACES) -> list[Bill]:
-    """For one seed. A way of several networks pays for the training of each; what runs at the end is what inferences cost."""
+def bills(
+    outcomes: Sequence[Outcome], encodings: Mapping[str, Encoding], folder: Path = TRACES, more: Sequence[Way] = ()
+) -> list[Bill]:
+    """For one seed. A way of several networks pays for the training of each; what runs at the end is what inferences cost. `more`
+    are further forms of networks that are among the outcomes."""
     times = np.linspace(WAIT_S / MOMENTS, WAIT_S, MOMENTS)
     arrived, weights = link(traces(SET, folder)[0], folder).arrived(times, ROUND_TRIPS)
     weights = weights / weights.sum()
     made = []
-    for way in ways_of(outcomes, encodings):
+    for way in ways_of(outcomes, encodings, more):
         of = _trained(way, outcomes)
         if not of:
             continue

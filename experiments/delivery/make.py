@@ -53,19 +53,19 @@ def make(outcomes: Sequence[Outcome], traces: Path = TRACES, data: Path = DATA, 
     """Simulates everything that there are encodings for. UsageError if that is nothing, or without the traces."""
     encodings = read_encodings(data / FOLDER.name)
     ways: dict[tuple[str, int], list[Way]] = {}
+    spent = []
     taking_part, results = compared(outcomes), read_results(data / COMPARISONS.name)
     for seed in sorted({one.config.seed for one in taking_part}):
         manifest = min((one.manifest_bytes for one in encodings.values()), default=0)  # of whatever has fewest layers
         small = alone_in_int4(results, seed, manifest)
-        if found := ways_of([one for one in taking_part if one.config.seed == seed], encodings, small):
+        of_seed = [one for one in taking_part if one.config.seed == seed]
+        spent += bills(of_seed, encodings, traces, small)
+        if found := ways_of(of_seed, encodings, small):
             ways[NAME, seed] = found + compressed(results, seed, manifest)
     if shipped := _zoo():
         ways[ZOO, 0] = shipped
     if not ways:
         raise UsageError(f"no run of {GROUP.title} is encoded: python -m experiments encode")
-    spent = []
-    for seed in sorted({one.config.seed for one in taking_part}):
-        spent += bills([one for one in taking_part if one.config.seed == seed], encodings, traces)
     write_bills(spent, data / ENERGY.parent.name / ENERGY.name)
     return write_rows(simulate(ways, traces, progress), data / FILE.parent.name / FILE.name)
 

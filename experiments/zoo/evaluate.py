@@ -70,12 +70,13 @@ def evaluate(
         for pictures in _kinds(dataset, len(sessions), samples, clean_samples):
             for k in pictures.configurations:
                 results = evaluation.rows[k].results
-                if pictures.kind in results and results[pictures.kind].of == len(pictures.y):
+                kept = ~np.isin(pictures.rows, twins) if pictures.kind == CLEAN and twins is not None else None
+                wanted = {pictures.kind: len(pictures.y), **({} if kept is None else {PURGED: int(kept.sum())})}
+                if all(kind in results and results[kind].of == count for kind, count in wanted.items()):
                     continue
                 wrong = _wrong(sessions[k], name_of_input, pictures)
                 results[pictures.kind] = Count(int(wrong.sum()), len(wrong))
-                if pictures.kind == CLEAN and twins is not None:
-                    kept = ~np.isin(pictures.rows, twins)
+                if kept is not None:
                     results[PURGED] = Count(int(wrong[kept].sum()), int(kept.sum()))
                 count = results[pictures.kind]
                 progress(f"{pictures.kind}, configuration {k}: error {count.error:.2%} on {count.of}")

@@ -31,7 +31,9 @@ def test_what_checks_all_graphs_is_held_against_their_nodes() -> None:
     found = growth.judged("ladder", "verify", square)
     assert found["time_held"] and found["by_nodes"]
     assert found["time"]["slope"] == pytest.approx(1.0)
-    assert "verify, by nodes of all graphs" in growth.table("ladder", {"fits": {"verify": found}})
+    times = growth.table("ladder", {"fits": {"verify": found}}).splitlines()[-1].split(" | ")
+    # Memory, which stands last, is held against the configurations.
+    assert times[0] == "| verify" and ["by nodes of all graphs" in cell for cell in times[1:]] == [False, True, False, False, False]
     assert not growth.judged("ladder", "open", square)["time_held"]
     cube = {size: [[one[0] * int(size), 0.0, 0.0] for one in found] for size, found in square.items()}
     assert not growth.judged("ladder", "verify", cube)["time_held"]
@@ -64,3 +66,10 @@ def test_operations_on_a_package_are_measured_in_a_process_of_their_own(tmp_path
         found = growth_operations.in_a_fork((operation, stages[0]), (operation, stages[1]))
         assert found.seconds > 0
         assert found.peak_bytes >= 0
+
+
+def test_an_operation_that_there_is_not_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["growth.py", "--only", "nonsense"])
+    with pytest.raises(SystemExit):
+        growth.main()
+    assert "there is no operation 'nonsense': choose catalog load" in capsys.readouterr().err

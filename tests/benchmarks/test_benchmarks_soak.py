@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import soak  # type: ignore[import-not-found]
+from soak_clients import Tally, Unexpected  # type: ignore[import-not-found]
+from soak_hostile import Hostile  # type: ignore[import-not-found]
 
 HOUR = 3600.0
 
@@ -74,3 +78,26 @@ def test_two_minutes_say_nothing_of_growth() -> None:
     found = soak.verdict(value)
     assert found["memory"] == {}
     assert not found["holds"]
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_bad_path_has_to_be_refused(status: int) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % status)
+        await writer.drain()
+        writer.close()
+
+    async def asked() -> str:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            publisher = SimpleNamespace(names=[])
+            hostile = Hostile(f"http://127.0.0.1:{port}", publisher, ["zoo"], Random(0), Tally())
+            said: str = await hostile.bad_path()
+            return said
+
+    if status == 200:  # a file of the machine, say
+        with pytest.raises(Unexpected, match="answered 200"):
+            asyncio.run(asked())
+    else:
+        assert asyncio.run(asked()) == "refused with 404"

@@ -280,6 +280,11 @@ def test_the_energy_of_a_way_can_be_counted(make: Make, traces: Path) -> None:
     assert whole.receiving.value == pytest.approx(expected.value)
     assert turns.training.value == pytest.approx(whole.training.value + alone_.training.value)
     assert whole.inference.value == pytest.approx(1000 * inference_j(1000, 25_000).value)
+    # Another form of a network that is there costs that network's training and its computation.
+    small_form = Way("ResNet-8 alone, int4", (9_000,), (0.79,))
+    again = {bill.way: bill for bill in bills([plain, small], encodings, traces, [small_form])}[small_form.name]
+    assert again.training == alone_.training and again.bytes == pytest.approx(9_000) and again.accuracy == pytest.approx(0.79)
+    assert again.inference.value == pytest.approx(alone_.inference.value, rel=0.02)
     text = "\n".join(tables.energy_lines(list(found.values())))
     assert "| alone in turn, int8 |" in text and "130 kB" in text
     assert tables.energy_lines([]) == ["Nothing of this has run yet."]

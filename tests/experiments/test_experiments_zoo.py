@@ -57,6 +57,19 @@ def test_what_was_evaluated_is_not_evaluated_again(package: Path, tmp_path: Path
     assert len(said) == 3 * len(CORRUPTIONS)
 
 
+def test_a_list_of_duplicates_that_comes_later_counts(package: Path, tmp_path: Path) -> None:
+    evaluate(package, tmp_path, samples=10, clean_samples=20, threads=1)
+    assert all(PURGED not in row.results for row in read_evaluation(tmp_path / "package.json").rows)
+    kept = []
+    for twins in ([0], [*range(60)]):
+        duplicates.write(tmp_path, "digits", twins)
+        evaluate(package, tmp_path, samples=10, clean_samples=20, threads=1)
+        rows = read_evaluation(tmp_path / "package.json").rows
+        assert {row.results[CLEAN].of for row in rows} == {20}
+        kept.append({row.results[PURGED].of for row in rows})
+    assert kept[0] == {19} and len(kept[1]) == 1 and max(kept[1]) < 19
+
+
 def test_what_was_found_stands_for_the_same_files_in_other_layers(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
