@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,17 @@ def test_a_file_is_read_back(tmp_path: Path) -> None:
         ({"ready": [{"seconds": 1}]}, "no timeline: KeyError 'configuration'"),
         ({"events": 5}, "no timeline"),
         ({"predictions": [{"seconds": 0.2, "configuration": 0, "labels": ["a"], "confidence": []}]}, "same pictures"),
+        ({"events": [{"seconds": math.nan, "bytes": 2}]}, "events are not all at moments from 0"),
+        ({"ready": [{"seconds": math.inf, "configuration": 0}]}, "ready are not all at moments from 0"),
+        (
+            {"predictions": [{"seconds": -1, "configuration": 0, "labels": [], "confidence": []}]},
+            "predictions are not all at moments",
+        ),
+        ({"events": [{"seconds": 1, "bytes": math.inf}]}, "no timeline: OverflowError"),
+        ({"events": [{"seconds": 1, "bytes": 10**400}]}, "bytes and configurations are not all whole numbers"),
+        ({"ready": [{"seconds": 1, "configuration": -1}]}, "bytes and configurations are not all whole numbers"),
+        ({"deadline_s": math.inf}, "deadline is inf, not a moment"),
+        ({"deadline_s": math.nan}, "deadline is nan, not a moment"),
     ],
 )
 def test_what_is_no_timeline_is_refused(change: dict[str, Any], message: str) -> None:
@@ -77,7 +89,29 @@ def test_what_is_no_timeline_is_refused(change: dict[str, Any], message: str) ->
 def test_files_that_hold_something_else_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no timeline at"):
         read_timeline(tmp_path / "nothing.json")
-    for text, message in (("{", "not JSON"), ("[]", "no timeline"), ("\x00", "not JSON")):
+    texts = {
+        "{": "not valid JSON",
+        "[]": "not a JSON object",
+        "\x00": "not valid JSON",
+        '{"deadline_s": NaN}': "NaN is not a JSON number",
+        '{"truth": ["\\ud800"]}': "half of a surrogate pair",
+        "[" * 100_000: "nested too deep",
+    }
+    for text, message in texts.items():
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(FormatError, match=message):
+        with pytest.raises(FormatError, match=rf"bad\.json.*{message}"):
             read_timeline(tmp_path / "bad.json")
+
+
+def test_labels_are_no_formulas(tmp_path: Path) -> None:
+    data = _data() | {"truth": ["$x^$", "dog"]}
+    data["predictions"][0]["labels"] = [r"$\frac$", "dog"]
+    _, svg = draw_timeline(Timeline.from_json(data), tmp_path / "fetch", title="$a$")
+    text = svg.read_text()
+    assert ">$x^$<" in text and r">$\frac$<" in text and ">$a$<" in text
+
+
+def test_what_was_there_at_once_has_a_picture_too(tmp_path: Path) -> None:
+    prediction = {"seconds": 0, "configuration": 0, "labels": ["cat"], "confidence": [1.0]}
+    data = {"events": [{"seconds": 0, "bytes": 1}], "ready": [{"configuration": 0, "seconds": 0}], "predictions": [prediction]}
+    draw_timeline(Timeline.from_json(data), tmp_path / "fetch")

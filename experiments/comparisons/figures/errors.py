@@ -10,12 +10,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
+from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, readable, save
 from experiments.comparisons.families import Family, float32_bytes
 from experiments.comparisons.outcome import Row
 from experiments.comparisons.tables.costs import BITS_A_SECOND
@@ -44,7 +43,7 @@ def draw_bytes(group: Group, found: Sequence[Family], folder: Path) -> tuple[Pat
         axes.set_xlabel("bytes received (kB, files as sent)")
         scale = axes.secondary_xaxis("top", functions=(_seconds, _kilobytes))
         scale.set_xlabel(f"seconds at {BITS_A_SECOND / 1e6:g} Mbit/s")
-        _readable(scale.xaxis)
+        readable(scale.xaxis)
         _finish(axes, group)
         return save(figure, folder / f"bytes-{group.stem}")
 
@@ -58,13 +57,6 @@ def draw_macs(group: Group, found: Sequence[Family], folder: Path) -> tuple[Path
         axes.set_xlabel("multiply-accumulates for one picture (millions; the mean, where they depend on it)")
         _finish(axes, group)
         return save(figure, folder / f"macs-{group.stem}")
-
-
-def _readable(axis: Axis) -> None:
-    """1, 2, 5, 10, … instead of powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _seconds(kilobytes: ArrayLike) -> NDArray[np.float64]:
@@ -121,7 +113,7 @@ def _curves(axes: Axes, found: Sequence[Family], x: Callable[[Row], float]) -> N
     """A line through what is better than everything to its left (by the validation split), the rest as pale marks."""
     plain(axes)
     axes.set_xscale("log")
-    _readable(axes.xaxis)
+    readable(axes.xaxis)
     by_name = looks(found)
     for family in found:
         one = by_name[family.name]

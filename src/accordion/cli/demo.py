@@ -8,13 +8,14 @@ import shlex
 import shutil
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from accordion.cli.console import Context
 from accordion.cli.demo_steps import Endpoint, Steps
 from accordion.cli.extras import extra
-from accordion.errors import StorageError, UnmeetableError
+from accordion.errors import StorageError, UnmeetableError, UsageError
 from accordion.units import format_bytes, format_seconds
 
 __all__ = ["add", "execute"]
@@ -25,6 +26,9 @@ RTT = "20ms"
 DEADLINE = "700ms"
 INSTEAD = "100kB"  # what comes within about as long
 KEPT = 2  # the configuration that the device sheds down to
+MARK = ".accordion-demo"  # lies in a folder whose model is a demonstration's own
+MARK_SAYS = b"accordion demo made what is here. When it runs again, it deletes the folder model and fetches it anew.\n"
+HERE = "127.0.0.1"  # where the endpoint answers
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -53,8 +57,12 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     dataset = load("digits")
     # The demonstration runs only what it makes itself, whatever this device is configured to trust.
     alone = {"ACCORDION_TRUST": "", "XDG_CONFIG_HOME": str((out / ".config").absolute())}
-    steps = Steps(sys.stderr if context.console.as_json else sys.stdout, alone)
-    _make_folder(out)
+    direct = _past_the_proxy()
+    steps = Steps(sys.stderr if context.console.as_json else sys.stdout, alone | direct)
+    _clear(out)
+    if direct:
+        value = shlex.quote(direct["NO_PROXY"])
+        steps.say(f"The environment names a proxy, for which {HERE} is itself: the commands below have NO_PROXY={value} set.")
     watched, truth = out / "digits.npy", [dataset.classes[label] for label in dataset.test.y[:PICTURES]]
     _write_pictures(watched, dataset.test.x[:PICTURES])
     run, package, model = str(out / "run"), str(out / "digits"), str(out / "model")
@@ -124,12 +132,36 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     return 0
 
 
+def _past_the_proxy() -> dict[str, str]:
+    """NO_PROXY, in both cases, with the endpoint's address besides what it holds; nothing where no proxy is asked for that."""
+    proxies = urllib.request.getproxies()
+    if not (proxies.get("http") or proxies.get("all")) or urllib.request.proxy_bypass(HERE):
+        return {}
+    value = ",".join(filter(None, (proxies.get("no"), HERE)))
+    return {"NO_PROXY": value, "no_proxy": value}
+
+
+def _clear(out: Path) -> None:
+    """The demonstration's folder, without what an earlier one fetched. UsageError where a model of somebody else's lies there."""
+    from accordion.artifact.atomic import write_file
+
+    _make_folder(out)
+    model, mark = out / "model", out / MARK
+    try:
+        if not mark.is_file() and (model.exists() or model.is_symlink()):
+            raise UsageError(
+                f"{model} was not made by a demonstration, whose model takes its place: move it, or name another folder with -o"
+            )
+        if (model / "state.json").is_file():
+            shutil.rmtree(model)
+    except OSError as error:
+        raise StorageError(f"can't write {out}: {error.strerror or error}") from error
+    write_file(mark, MARK_SAYS)
+
+
 def _make_folder(path: Path) -> None:
-    """The folder, without what an earlier demonstration fetched."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if (path / "model" / "state.json").is_file():
-            shutil.rmtree(path / "model")
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror or error}") from error
 

@@ -72,7 +72,9 @@ class Endpoint:
         # A file, not a pipe: nobody has to read on for the endpoint to go on.
         with tempfile.TemporaryFile() as said:
             # A session of its own: Ctrl-C reaches the demonstration, which then stops the endpoint.
-            self._process = subprocess.Popen([*PROGRAM, *arguments, "--json"], stdout=said, start_new_session=True)
+            self._process = subprocess.Popen(
+                [*PROGRAM, *arguments, "--json"], stdout=said, env={**os.environ, **self.steps.environment}, start_new_session=True
+            )
             deadline = time.monotonic() + START_S
             while time.monotonic() < deadline and self._process.poll() is None:
                 said.seek(0)

@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> int:
     with extra("train"):
         from accordion.pictures import draw_error_against_bytes, draw_lattice, draw_timeline, read_lattice, read_timeline
 
-    out = arguments.out.with_suffix("") if arguments.out.suffix in (".png", ".svg") else arguments.out
+    out: Path = arguments.out
     if not out.parent.is_dir():
         raise UsageError(f"there is no directory {out.parent} to draw in")
     if arguments.kind == "timeline":

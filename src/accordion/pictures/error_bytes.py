@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from accordion.artifact.ladder import Ladder, Quality
+from accordion.artifact.strict_json import printable
 from accordion.errors import UsageError
-from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
+from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, literal, new_figure, plain, save
 
 __all__ = ["draw_error_against_bytes"]
 
@@ -20,15 +21,20 @@ SAME_SIZE = 0.01  # complete packages that differ by less share one scale of per
 
 
 def draw_error_against_bytes(ladders: Mapping[str, Ladder], out: Path, *, title: str | None = None) -> tuple[Path, Path]:
-    """One curve for each ladder (name → ladder), with its interval bars; writes `out`.png and `out`.svg and returns the paths.
+    """Steps for each ladder (name → ladder), with its interval bars; writes `out`.png and `out`.svg and returns the paths.
 
-    Bytes are those of the package, everything included. UsageError where the ladders measure different things.
+    Bytes are those of the package, everything included. UsageError where the ladders measure different things, or one thing on
+    different data.
     """
     if not ladders:
         raise UsageError("there is no ladder to draw")
-    qualities = [ladder.configurations[0].quality for ladder in ladders.values()]
-    if len({(quality.metric, quality.direction, quality.unit) for quality in qualities}) > 1:
+    qualities = [configuration.quality for ladder in ladders.values() for configuration in ladder.configurations]
+    if not all(quality.comparable(qualities[0]) for quality in qualities):
         raise UsageError("these ladders measure different qualities and can't share a picture")
+    data = dict.fromkeys(f"{quality.dataset} {quality.split}" for quality in qualities)
+    if len(data) > 1:
+        different = ", ".join(map(printable, data))
+        raise UsageError(f"these ladders are measured on different data ({different}) and can't share a picture: draw each alone")
     if len(ladders) > len(COLOURS):
         raise UsageError(f"{len(ladders)} ladders are too many for one picture: {len(COLOURS)} can be told apart")
     with matplotlib.rc_context(SETTINGS):
@@ -40,9 +46,9 @@ def draw_error_against_bytes(ladders: Mapping[str, Ladder], out: Path, *, title:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("bytes received (MB)")
-        axes.set_ylabel(_label(qualities[0]))
+        axes.set_ylabel(literal(_label(qualities)))
         if title:
-            axes.set_title(title, loc="left")
+            axes.set_title(literal(title), loc="left")
         _share_axis(axes, [ladder.configurations[-1].bytes for ladder in ladders.values()])
         _weights_line(axes, list(ladders.values()))
         axes.legend(frameon=False)
@@ -55,8 +61,9 @@ def _curve(axes: Axes, name: str, ladder: Ladder, colour: str, marker: str) -> N
     middle = [value for value, _, _ in shown]
     bars = [[value - low for value, low, _ in shown], [high - value for value, _, high in shown]]
     axes.errorbar(
-        x, middle, yerr=bars, label=name, color=colour, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9, capsize=2
-    )
+        x, middle, yerr=bars, label=literal(name), color=colour, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9,
+        capsize=2, drawstyle="steps-post",  # what has arrived of the next configuration gives nothing before it is whole
+    )  # fmt: skip
 
 
 def _is_accuracy(quality: Quality) -> bool:
@@ -71,10 +78,12 @@ def _shown(quality: Quality) -> tuple[float, float, float]:
     return quality.value, low, high
 
 
-def _label(quality: Quality) -> str:
-    where = (
-        f"{quality.dataset} {quality.split}, {quality.samples:,} samples, {100 * quality.confidence:g} % {quality.interval_method}"
-    )
+def _label(qualities: Sequence[Quality]) -> str:
+    """What was measured, on which data and how; where ladders differ in the number of samples or in the interval, all of them."""
+    quality = qualities[0]
+    samples = " or ".join(f"{count:,}" for count in sorted({one.samples for one in qualities}))
+    intervals = " or ".join(dict.fromkeys(f"{100 * one.confidence:g} % {one.interval_method}" for one in qualities))
+    where = f"{quality.dataset} {quality.split}, {samples} samples, {intervals}"
     name = "error (%)" if _is_accuracy(quality) else f"{quality.metric} ({quality.unit})"
     return f"{name}\n{where}"
 

@@ -10,12 +10,13 @@ import matplotlib
 
 from accordion.artifact.strict_json import Fields, parse_object
 from accordion.errors import FormatError, StorageError
-from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
+from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, literal, new_figure, plain, save
 
 __all__ = ["LatticePicture", "draw_lattice", "read_lattice"]
 
 LIMIT = 16 * 2**20
 KILO = 1e3
+MOST_PLANES = 64  # no number that is encoded has more bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ def read_lattice(source: Path) -> LatticePicture:
     points, path = (
         tuple(_spot(row, f"{source}: {name}") for row in fields.items(name, most=100_000)) for name in ("points", "path")
     )
+    if not points or not path:
+        raise FormatError(f"{source} holds no {'path' if points else 'points'} yet: package the run with --codec auto")
+    if len({len(spot.planes) for spot in (*points, *path)}) > 1:
+        raise FormatError(f"{source}: its points are not of one network: some have planes for more stages than others")
     return LatticePicture(fields.text("dataset"), fields.whole("samples", least=1), points, path)
 
 
@@ -63,7 +68,7 @@ def draw_lattice(lattice: LatticePicture, out: Path, *, title: str | None = None
             plain(axes)
         _points(left, lattice)
         _steps(right, lattice)
-        left.set_title(title or f"{lattice.samples:,} {lattice.dataset} validation pictures", loc="left")
+        left.set_title(literal(title or f"{lattice.samples:,} {lattice.dataset} validation pictures"), loc="left")
         return save(figure, out)
 
 
@@ -71,7 +76,7 @@ def _points(axes: Any, lattice: LatticePicture) -> None:
     groups: dict[str, list[Spot]] = {}
     for spot in lattice.points:
         counts = sorted({count for count in spot.planes if count})
-        label = " and ".join(map(str, counts)) + (" plane" if counts == [1] else " planes")
+        label = (" and ".join(map(str, counts)) or "no") + (" plane" if counts == [1] else " planes")
         groups.setdefault(label, []).append(spot)
     for (label, spots), colour, marker in zip(sorted(groups.items()), COLOURS[1:], MARKERS[1:], strict=False):
         x, y = [spot.bytes / KILO for spot in spots], [100 * spot.error for spot in spots]
@@ -101,7 +106,7 @@ def _steps(axes: Any, lattice: LatticePicture) -> None:
             markersize=4,
             linewidth=1.2,
         )
-    most = max(max(spot.planes) for spot in lattice.points)
+    most = max(1, *(max(spot.planes) for spot in (*lattice.points, *lattice.path)))
     axes.set_yticks(range(1, most + 1))
     axes.set_ylim(0.5, most + 0.5)
     axes.set_xlim(min(depths) - 0.5, max(depths) + 0.5)
@@ -116,4 +121,7 @@ def _spot(data: object, where: str) -> Spot:
     error = fields.get("error")
     if isinstance(error, bool) or not isinstance(error, int | float) or not 0 <= error <= 1:
         raise FormatError(f"{where}: the error {str(error)[:40]!r} is no fraction")
-    return Spot(fields.whole("depth"), tuple(fields.wholes("planes")), fields.whole("bytes"), float(error))
+    planes = fields.wholes("planes")
+    if not planes or max(planes) > MOST_PLANES:
+        raise FormatError(f"{where}: the planes {str(list(planes))[:40]} are not a number from 0 to {MOST_PLANES} for each stage")
+    return Spot(fields.whole("depth"), planes, fields.whole("bytes"), float(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 
 from accordion.errors import UsageError
-from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, new_figure, plain, save
+from accordion.pictures.style import COLOURS, GREY, MARKERS, SETTINGS, literal, new_figure, plain, readable, save
 
 __all__ = ["draw_orders"]
 
@@ -41,13 +41,16 @@ def draw_orders(
             label, unit = AXES[name]
             plain(axes)
             axes.set_xscale("log")
+            readable(axes.xaxis)
             axes.plot([c / unit for c in cost], [100 * e for e in errors], ".", color=GREY, markersize=2.5, alpha=0.5)
             for (order, rows), colour, marker in zip(paths.items(), COLOURS, MARKERS, strict=False):
                 x, y = [cost[row] / unit for row in rows], [100 * errors[row] for row in rows]
-                axes.plot(x, y, label=order, color=colour, marker=marker, markersize=3.5, linewidth=1.2, drawstyle="steps-post")
+                axes.plot(
+                    x, y, label=literal(order), color=colour, marker=marker, markersize=3.5, linewidth=1.2, drawstyle="steps-post"
+                )
             axes.set_xlabel(label)
         panels[0].set_ylabel(f"error (%)\nvalidation, {samples:,} pictures")
         panels[0].legend(frameon=False)
         if title:
-            figure.suptitle(title)
+            figure.suptitle(literal(title))
         return save(figure, out)

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.ticker import MaxNLocator
 
-from accordion.pictures.style import COLOURS, SETTINGS, new_figure, plain, save
+from accordion.pictures.style import COLOURS, SETTINGS, literal, new_figure, plain, save
 
 __all__ = ["draw_policy"]
 
@@ -25,7 +25,7 @@ def draw_policy(
         axes.set_xlim(-0.7, len(probabilities) - 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("probability in training (%)")
-        axes.set_xlabel("configuration (smallest to complete)" + (f"\n{note}" if note else ""))
+        axes.set_xlabel("configuration (smallest to complete)" + (f"\n{literal(note)}" if note else ""))
         if title:
-            axes.set_title(title, loc="left")
+            axes.set_title(literal(title), loc="left")
         return save(figure, out)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from accordion.pictures.style import COLOURS, GREY, SETTINGS, new_figure, plain, save
+from accordion.pictures.style import COLOURS, GREY, SETTINGS, literal, new_figure, plain, save
 from accordion.pictures.timeline_data import Timeline
 
 __all__ = ["draw_timeline"]
@@ -43,13 +43,13 @@ def draw_timeline(timeline: Timeline, out: Path, *, title: str | None = None) ->
             )  # fmt: skip
         panels[-1].set_xlabel("time since the call (s)")
         if title:
-            panels[0].set_title(title, loc="left")
+            panels[0].set_title(literal(title), loc="left")
         return save(figure, out)
 
 
 def _end(timeline: Timeline) -> float:
     times = [timeline.received[-1][0], timeline.ready[-1][1], *(row.seconds for row in timeline.predictions)]
-    return 1.05 * max(*times, timeline.deadline_s or 0.0)
+    return 1.05 * max(*times, timeline.deadline_s or 0.0) or 1.0  # an axis has a length, even where all was there at once
 
 
 def _bytes(axes: Axes, timeline: Timeline) -> None:
@@ -93,7 +93,7 @@ def _predictions(axes: Axes, timeline: Timeline, end: float) -> None:
                 _name(axes, label, times[begun], times[index + 1], row, end)
                 begun = index + 1
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    names = timeline.truth if timeline.truth is not None else [f"picture {row + 1}" for row in rows]
+    names = [f"picture {row + 1}" for row in rows] if timeline.truth is None else [literal(label) for label in timeline.truth]
     axes.set_yticks(list(rows), names)
     axes.set_ylabel("picture" if timeline.truth is None else "picture of a …")
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -112,4 +112,4 @@ WIDTH_OF_A_LETTER = 0.0125  # share of the axis that a letter of the labels' siz
 def _name(axes: Axes, label: str, start: float, stop: float, row: int, end: float) -> None:
     axes.plot([start, start], [row - 0.4, row + 0.4], color="white", linewidth=1.5)
     if (stop - start) / end >= WIDTH_OF_A_LETTER * (len(label) + 1):
-        axes.text((start + stop) / 2, row, label, ha="center", va="center", fontsize=8)
+        axes.text((start + stop) / 2, row, literal(label), ha="center", va="center", fontsize=8)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accordion.artifact.strict_json import EXACT, parse_object
 from accordion.errors import FormatError, StorageError, UsageError
 
 __all__ = ["Prediction", "Timeline", "read_timeline"]
 
 MOST_BYTES = 64 * 2**20
+LONGEST_S = 1e9  # thirty years
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Timeline:
             )
             truth = None if data.get("truth") is None else tuple(str(label) for label in data["truth"])
             deadline = None if data.get("deadline_s") is None else float(data["deadline_s"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(f"this is no timeline: {type(error).__name__} {error}") from error
         timeline = cls(received, ready, predictions, truth, deadline)
         timeline._check()
@@ -69,8 +70,17 @@ class Timeline:
             ("ready", [seconds for _, seconds in self.ready]),
             ("predictions", [row.seconds for row in self.predictions]),
         ):
+            if not all(0 <= seconds <= LONGEST_S for seconds in times):
+                raise FormatError(f"the timeline's {name} are not all at moments from 0 to {LONGEST_S:g} seconds")
             if times != sorted(times):
                 raise FormatError(f"the timeline's {name} are not in the order of time")
+        numbers = (
+            [count for _, count in self.received] + [k for k, _ in self.ready] + [row.configuration for row in self.predictions]
+        )
+        if not all(0 <= number <= EXACT for number in numbers):
+            raise FormatError(f"the timeline's bytes and configurations are not all whole numbers from 0 to {EXACT}")
+        if self.deadline_s is not None and not 0 <= self.deadline_s <= LONGEST_S:
+            raise FormatError(f"the timeline's deadline is {self.deadline_s:g}, not a moment from 0 to {LONGEST_S:g} seconds")
         counts = {len(row.labels) for row in self.predictions} | {len(row.confidence) for row in self.predictions}
         counts |= {len(self.truth)} if self.truth is not None and self.predictions else set()
         if len(counts) > 1:
@@ -86,9 +96,4 @@ def read_timeline(path: Path) -> Timeline:
         raise UsageError(f"there is no timeline at {path}") from error
     except OSError as error:
         raise StorageError(f"can't read {path}: {error.strerror}") from error
-    if len(raw) > MOST_BYTES:
-        raise FormatError(f"{path} is too long for a timeline")
-    try:
-        return Timeline.from_json(json.loads(raw))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
+    return Timeline.from_json(parse_object(raw, str(path), MOST_BYTES))
