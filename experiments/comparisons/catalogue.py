@@ -104,7 +104,7 @@ def variants(network: str) -> list[tuple[str, str]]:
 
 
 def _by_depth() -> list[tuple[str, str]]:
-    return [("elastic", BY_DEPTH), *(("finished", f"{BY_DEPTH}-{how}") for how in ("75", "further"))]
+    return [("elastic", BY_DEPTH), *(("finished", f"{BY_DEPTH}-{how}") for how in ("90", "75", "further"))]
 
 
 def catalogue(
