@@ -82,8 +82,8 @@ def variants(network: str) -> list[tuple[str, str]]:
         ("elastic", ours),
         ("finished", f"{ours}-further"),  # what pruning and low rank have, too
         *([] if ours == "balanced" else [("finished", f"{ours}-adapted")]),
-        *(_by_depth() if network in WITH_BY_DEPTH else []),
-        ("finished", f"{ours}-75"),
+        *([("elastic", BY_DEPTH), ("finished", f"{BY_DEPTH}-further")] if network in WITH_BY_DEPTH else []),
+        *(("finished", f"{ours}-{share}") for share in ("75", "90")),
         ("pruned", "75"),
         ("further", "a third"),  # what of the pruned network's error is the pruning's
         ("alone", smaller[0]),
@@ -101,10 +101,6 @@ def variants(network: str) -> list[tuple[str, str]]:
         *(("exits", count) for count in ("1", "4")),
         ("skipping", "1"),
     ]
-
-
-def _by_depth() -> list[tuple[str, str]]:
-    return [("elastic", BY_DEPTH), *(("finished", f"{BY_DEPTH}-{how}") for how in ("90", "75", "further"))]
 
 
 def catalogue(
