@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import ssl
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from accordion.cli import doctor_machine, main
 from accordion.cli.doctor_machine import check_clock, check_folder, check_limits, check_python, check_requirements, check_runtime
 from accordion.cli.doctor_network import _certificate, check_authorities, check_credentials, check_way
 from accordion.cli.finding import Finding
+from accordion.endpoint import descriptors
 from accordion.registry import Reference
 from certificates import Pair, make_pair
 
@@ -102,11 +105,26 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clock_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock() -> None:
     assert check_clock().status == "ok"
     assert check_clock(0.0).status == "problem"
-    monkeypatch.setattr(doctor_machine.resource, "getrlimit", lambda kind: (256, 4096))
-    assert check_limits().status == "note"
+
+
+@pytest.mark.parametrize("limits", [(256, 1024), (1024, 1024), (256, 4000)])
+def test_too_few_descriptors_for_an_endpoint(monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]) -> None:
+    """The soft limit is the endpoint's to raise; the hard one is not."""
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda kind: limits)
+    found = check_limits()
+    assert (found.check, found.status) == ("descriptors", "note")
+    assert f"{limits[1]} files" in found.found and f"{descriptors.places(limits[1])} of the 2048 connections" in found.found
+    assert "4160" in found.advice
+
+
+@pytest.mark.parametrize("limits", [(256, 4160), (1024, 2**20), (1024, descriptors.resource.RLIM_INFINITY)])
+def test_enough_descriptors_for_an_endpoint(monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]) -> None:
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda kind: limits)
+    found = check_limits()
+    assert found.status == "ok" and ("unlimited" in found.found) is (limits[1] == descriptors.resource.RLIM_INFINITY)
 
 
 def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +145,37 @@ def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.status for one in check_credentials()] == ["ok"]
     config.write_text("{")
     assert [one.status for one in check_credentials()] == ["problem"]
+
+
+@contextmanager
+def nobody_may_look(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
+    """Meanwhile, nobody may search this folder; its mode alone would not keep root out."""
+    stat = os.stat
+
+    def fails(path: Any, *arguments: Any, **how: Any) -> os.stat_result:
+        if isinstance(path, str | Path) and Path(path).is_relative_to(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *arguments, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fails)
+        yield
+
+
+def test_what_can_not_be_looked_at_is_a_finding_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "closed" / "docker"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "closed" / "certificates"))
+    with nobody_may_look(monkeypatch, tmp_path / "closed"):
+        assert main(["doctor", "--folder", str(tmp_path / "closed" / "models")]) == 1
+    said = capsys.readouterr().out
+    config = tmp_path / "closed" / "docker" / "config.json"
+    assert f"PROBLEM credentials: whether there are credentials in {config} can't be seen: Permission denied" in said
+    assert "PROBLEM folder: " in said and "PROBLEM authorities: SSL_CERT_FILE" in said
+    for check in ("python", "inference", "clock", "descriptors", "trust"):
+        assert f" {check}: " in said
+    assert said.strip().endswith("problems")
 
 
 def test_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +242,15 @@ async def test_the_way_to_a_package() -> None:
         assert (await way(url))["clock"].status == "problem"
     assert (await way(f"http://127.0.0.1:{unused_port()}"))["connection"].status == "problem"
     assert (await way("http://no-such-host.invalid"))["name"].status == "problem"
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 70}.example"])
+async def test_an_address_that_can_be_no_host_is_a_finding(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = (await way(f"http://{host}")).values()
+    assert (found.check, found.status) == ("name", "problem")
+    assert host in found.found and "63 characters" in found.found and "address" in found.advice
+    monkeypatch.setenv("HTTP_PROXY", f"http://{host}:3128")
+    assert "proxy" in (await way("http://host.invalid"))["name"].advice
 
 
 async def test_the_way_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -98,10 +100,11 @@ def test_what_belongs_together_in_kubernetes() -> None:
     (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
     ports = {port["name"] for port in container["ports"]}
     assert {port["targetPort"] for port in found["Service"]["spec"]["ports"]} <= ports
-    for probe in ("startupProbe", "readinessProbe"):
-        get = container[probe]["httpGet"]
-        assert get["path"] in openapi()["paths"]
-        assert get["port"] in ports
+    get = container["readinessProbe"]["httpGet"]
+    assert get["path"] in openapi()["paths"]
+    assert get["port"] in ports
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["tcpSocket"]["port"] in ports
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     volumes = found["Deployment"]["spec"]["template"]["spec"]["volumes"]
     assert mounted == {volume["name"] for volume in volumes}
@@ -115,6 +118,84 @@ def test_what_belongs_together_in_kubernetes() -> None:
         )
         assert done.returncode == 0, done.stderr
         assert len(list(yaml.safe_load_all(done.stdout))) == len(listed)
+
+
+def test_nobody_is_restarted_or_kept_back_before_the_first_package() -> None:
+    """/healthz says 503 until something is published; only whether requests come may hang on that."""
+    (container,) = kubernetes()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert [probe for probe in container if probe.endswith("Probe") and "httpGet" in container[probe]] == ["readinessProbe"]
+    for service in compose()["services"].values():
+        waits = service.get("depends_on", {})
+        conditions = [how["condition"] for how in waits.values()] if isinstance(waits, dict) else []
+        assert set(waits) <= set(compose()["services"])
+        assert "service_healthy" not in conditions
+
+
+def test_fixed_addresses_are_given_to_nobody_else() -> None:
+    fixed = {}
+    for name, service in compose()["services"].items():
+        networks = service.get("networks", {})
+        for network, how in networks.items() if isinstance(networks, dict) else ():
+            if address := (how or {}).get("ipv4_address"):
+                fixed[name, network] = ipaddress.ip_address(address)
+    assert fixed
+    for (name, network), address in fixed.items():
+        (pool,) = compose()["networks"][network]["ipam"]["config"]
+        subnet, given = ipaddress.ip_network(pool["subnet"]), ipaddress.ip_network(pool["ip_range"])
+        assert address in subnet and given.subnet_of(subnet)  # type: ignore[arg-type]
+        assert address not in given, f"{name} may find its address taken"
+    trusted = build_parser().parse_args(compose()["services"]["endpoint-1"]["command"]).trusted_proxy
+    assert trusted == [str(fixed["nginx", "default"])]
+
+
+def mounted(service: str) -> dict[str, Path]:
+    """Path in the container → file here, of what `compose.yaml` mounts."""
+    found = {}
+    for volume in compose()["services"][service]["volumes"]:
+        source, target, mode = volume.split(":")
+        assert mode == "ro"
+        found[target] = DEPLOY / source
+    return found
+
+
+def test_grafana_finds_the_dashboard_and_its_figures() -> None:
+    files = mounted("grafana")
+    assert all(path.is_file() for path in files.values())
+    provisioning = {kind: f"/etc/grafana/provisioning/{kind}/accordion.yaml" for kind in ("datasources", "dashboards")}
+    settings = {kind: yaml.safe_load(files[target].read_text()) for kind, target in provisioning.items()}
+    assert {one["apiVersion"] for one in settings.values()} == {1}
+    (provider,) = settings["dashboards"]["providers"]
+    assert provider["type"] == "file"
+    (board,) = [path for target, path in files.items() if Path(target).is_relative_to(provider["options"]["path"])]
+    dashboard = json.loads(board.read_text())
+    (source,) = settings["datasources"]["datasources"]
+    (variable,) = dashboard["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", source["type"])
+    assert source["isDefault"] and source["access"] == "proxy"
+    for panel in dashboard["panels"]:
+        assert panel["datasource"] == {"type": source["type"], "uid": f"${{{variable['name']}}}"}
+    where = urlsplit(source["url"])
+    service = compose()["services"][where.hostname]
+    assert "prometheus" in service["image"] and where.port == 9090
+    assert service["profiles"] == compose()["services"]["grafana"]["profiles"]
+    assert mounted("prometheus") == {"/etc/prometheus/prometheus.yml": DEPLOY / "prometheus.yaml"}
+
+
+async def test_a_prometheus_that_goes_by_annotations_may_see_the_metrics(tmp_path: Path) -> None:
+    """It shows no token: beside the annotations stands what the file of tokens must say for that, and it is enough."""
+    text = (DEPLOY / "kubernetes" / "deployment.yaml").read_text()
+    template = kubernetes()["Deployment"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    path, port = (template["metadata"]["annotations"][f"prometheus.io/{name}"] for name in ("path", "port"))
+    assert path in openapi()["paths"] and int(port) in [one["containerPort"] for one in container["ports"]]
+    assert build_parser().parse_args(container["args"]).tokens is not None
+    before = text.split("annotations:")[0].splitlines()[-4:]
+    (said,) = [line.strip().removeprefix("#").strip() for line in before if '"anonymous"' in line]
+    (tmp_path / "tokens.json").write_text(said.replace("[…]", "[]"))
+    app = create_app([GOLDEN / "trees"], tokens=tmp_path / "tokens.json")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://endpoint") as client:
+        assert (await client.get(path)).status_code == 200
+        assert (await client.get("/v2/trees/manifests/latest")).status_code == 401
 
 
 async def exposed() -> set[str]:

@@ -54,8 +54,10 @@ def test_equal_names_are_wrong_usage(tmp_path: Path, build: Build) -> None:
 def test_wrong_directories(tmp_path: Path, build: Build) -> None:
     with pytest.raises(UsageError, match=r"there is no directory"):
         Catalog([tmp_path / "none"])
-    with pytest.raises(UsageError, match=r"holds no package"):
-        Catalog([tmp_path])
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "index.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"holds no package: beside its index.json"):
+        Catalog([tmp_path / "torn"])
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match=r"there is no directory"):
         Catalog([tmp_path / "file"])
@@ -64,6 +66,50 @@ def test_wrong_directories(tmp_path: Path, build: Build) -> None:
     build(tmp_path / "a b")
     with pytest.raises(UsageError, match=r"own name 'a b'"):
         Catalog([tmp_path / "a b"])
+
+
+async def test_a_folder_waits_for_its_first_package(
+    tmp_path: Path, build: Build, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path / "aside")
+    folder = tmp_path / "all"
+    (folder / "lost+found").mkdir(parents=True)
+    async with connect(folder, rescan_s=0) as client:
+        assert f"{folder} holds no package yet" in caplog.text
+        health = await client.get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (503, "empty")
+        assert (await client.get("/v2/_catalog")).json() == {"repositories": []}
+        assert (await client.get("/v2/net/manifests/latest")).status_code == 404
+        assert (await client.post("/v2/net/_accordion/plan", json={})).status_code == 404
+        (tmp_path / "aside").rename(folder / "net")
+        assert (await client.get("/v2/net/manifests/latest")).status_code == 200
+        assert (await client.post("/v2/net/_accordion/plan", json={})).status_code == 200
+        assert (await client.get("/healthz")).status_code == 200
+
+
+def test_one_folder_of_several_may_be_empty(tmp_path: Path, build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    build(tmp_path / "net")
+    (tmp_path / "later").mkdir()
+    assert Catalog([tmp_path / "net", tmp_path / "later"]).names() == ["net"]
+    assert [line for line in caplog.messages if "no package yet" in line] == [
+        f"{tmp_path / 'later'} holds no package yet (files oci-layout and index.json): waiting for its first"
+    ]
+
+
+async def test_a_folder_waits_for_what_is_still_being_copied_into_it(
+    tmp_path: Path, build: Build, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = build(tmp_path / "all" / "net").path
+    build(tmp_path / "all" / "a b")
+    index = (net / "index.json").read_bytes()
+    spoil_index(net)
+    async with connect(tmp_path / "all", rescan_s=0) as client:
+        assert "holds no package yet" not in caplog.text
+        assert "net: " in caplog.text and "'a b': its folder's name can't be the name of a package" in caplog.text
+        health = await client.get("/healthz")
+        assert (health.status_code, len(health.json()["problems"])) == (503, 2)
+        (net / "index.json").write_bytes(index)
+        assert (await client.get("/v2/net/manifests/latest")).status_code == 200
 
 
 def spoil_index(path: Path) -> None:

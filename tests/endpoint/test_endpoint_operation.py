@@ -309,6 +309,23 @@ def test_a_new_start_with_damaged_files_changes_nothing(pair: Pair, tmp_path: Pa
         wait_for(lambda: begun() > before)
 
 
+def test_an_endpoint_over_an_empty_folder_waits_for_the_first_package(tmp_path: Path) -> None:
+    """As in a cluster whose claim is still empty: nobody restarts it, and what is published is served."""
+    (tmp_path / "packages").mkdir()
+    with serving(tmp_path / "log", tmp_path / "packages", "--log", "json") as running:
+        health = httpx.get(f"{running.url}/healthz", timeout=WAIT_S)
+        assert (health.status_code, health.json()["status"]) == (503, "empty")
+        assert httpx.get(f"{running.url}/v2/trees/manifests/latest", timeout=WAIT_S).status_code == 404
+        assert [line["level"] for line in running.lines() if "holds no package yet" in line["event"]] == ["warning"]
+        shutil.copytree(GOLDEN / "trees", tmp_path / "packages" / "trees")
+        wait_for(lambda: answers(running.url))
+        assert httpx.get(f"{running.url}/v2/trees/manifests/latest", timeout=WAIT_S).status_code == 200
+        shutil.rmtree(tmp_path / "packages" / "trees")
+        began = started(running.url)
+        running.process.send_signal(signal.SIGHUP)  # and a new start waits, too
+        wait_for(lambda: started(running.url) > began)
+
+
 def started(url: str, verify: ssl.SSLContext | bool = True) -> float:
     """When the process that answers began to serve."""
     text = httpx.get(f"{url}/metrics", verify=verify, timeout=WAIT_S).text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import resource
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from accordion.cli.finding import Finding, fine, note, wrong
+from accordion.endpoint.descriptors import CONNECTIONS, NO_LIMIT, most_open, needed, places
 from accordion.errors import AccordionError
 from accordion.extras import how_to_install
 from accordion.units import format_bytes
@@ -23,7 +23,6 @@ __all__ = ["check_clock", "check_folder", "check_limits", "check_python", "check
 
 LEAST_PYTHON = (3, 11)
 LEAST_SPACE = 200 * 10**6  # bytes: a few versions of a large network for a small device, and what is on its way
-FEW_DESCRIPTORS = 1024
 WRITTEN_S = 1_767_225_600  # 2026-01-01: no clock that is right shows an earlier time
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*\(?([^;)]*)\)?\s*(?:;\s*(.*))?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
@@ -94,10 +93,10 @@ def check_runtime() -> Finding:
 def check_folder(folder: Path) -> Iterator[Finding]:
     """Whether models can be kept here: writing, locking, renaming, and room."""
     check = "folder"
-    if not folder.is_dir():
-        yield wrong(check, f"there is no folder {folder}", "make it, or name another one with --folder")
-        return
     try:
+        if not folder.is_dir():
+            yield wrong(check, f"there is no folder {folder}", "make it, or name another one with --folder")
+            return
         with tempfile.TemporaryDirectory(dir=folder, prefix=".accordion-doctor-") as made:
             first, second = Path(made) / "first", Path(made) / "second"
             with first.open("wb") as stream:
@@ -106,11 +105,11 @@ def check_folder(folder: Path) -> Iterator[Finding]:
                 os.fsync(stream.fileno())
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.replace(first, second)  # noqa: PTH105
+        free = shutil.disk_usage(folder).free
     except OSError as error:
         yield wrong(check, f"{folder} can't be used: {error.strerror or error}", "a local folder that you may write to is needed")
         return
     yield fine(check, f"{folder} can be written and locked")
-    free = shutil.disk_usage(folder).free
     if free < LEAST_SPACE:
         yield wrong(
             "space",
@@ -131,11 +130,13 @@ def check_clock(now_s: float | None = None) -> Finding:
 
 
 def check_limits() -> Finding:
-    """Whether an endpoint could hold many connections."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < FEW_DESCRIPTORS:
-        return note("descriptors", f"{soft} files may be open at once", "raise it before serving many devices: ulimit -n 65536")
-    return fine("descriptors", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} files may be open at once")
+    """Whether an endpoint, which raises its own limit as far as it may, has descriptors for all connections that it would take."""
+    most = most_open()
+    found = f"{most} files may be open at once" if most < NO_LIMIT else "unlimited"
+    if (room := places(most)) < CONNECTIONS:
+        advice = f"before serving many devices, raise the hard limit to {needed(CONNECTIONS)} or more (ulimit -n)"
+        return note("descriptors", f"{found}, enough for {room} of the {CONNECTIONS} connections of an endpoint", advice)
+    return fine("descriptors", found)
 
 
 def check_trust(name: str | None = None) -> Finding:

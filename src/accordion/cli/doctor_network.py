@@ -40,7 +40,14 @@ def check_credentials() -> Iterator[Finding]:
         yield fine(check, f"{name} is set; it goes to whatever host a command names")
     looked = 0
     for path in config_files():
-        if not path.exists():
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            looked += 1
+            why = f"whether there are credentials in {path} can't be seen: {error.strerror or error}"
+            yield wrong(check, why, "get the right to look there, or name another place (DOCKER_CONFIG, REGISTRY_AUTH_FILE)")
             continue
         looked += 1
         try:
@@ -48,7 +55,6 @@ def check_credentials() -> Iterator[Finding]:
         except AccordionError as error:
             yield wrong(check, str(error), f"repair or remove {path}; `docker login` writes it")
             continue
-        mode = path.stat().st_mode
         if mode & (stat.S_IRGRP | stat.S_IROTH):
             yield note(check, f"others on this machine can read {path}", f"chmod 600 {path}")
         else:
@@ -61,8 +67,8 @@ def check_authorities() -> Iterator[Finding]:
     """Whether there are certificates to judge others by."""
     check = "authorities"
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        if (text := os.environ.get(name)) and not Path(text).exists():
-            yield wrong(check, f"{name} names {text}, which is not there", f"correct or unset {name}")
+        if (text := os.environ.get(name)) and not os.path.exists(text):  # noqa: PTH110  Path's fails where it can't look
+            yield wrong(check, f"{name} names {text}, which is not there, or can't be seen", f"correct or unset {name}")
             return
     if text := os.environ.get(CACERT_VARIABLE):
         try:
@@ -97,6 +103,10 @@ async def check_way(target: Reference) -> AsyncIterator[Finding]:
         host, port = str(proxy.host), int(proxy.port or 80)
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # the text has no form that could be asked for
+        found = f"{host} can't be a host: each part between dots has 1 to 63 characters"
+        yield wrong("name", found, "check the address" if proxy is None else "correct the variable that names the proxy")
+        return
     except OSError as error:
         yield wrong(
             "name", f"nobody knows the host {host} ({error.strerror or error})", "check the address, and this machine's name server"

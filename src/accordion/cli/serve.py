@@ -28,7 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         nargs="+",
         type=lambda text: text if "://" in text else Path(text),
         metavar="DIR|URL/NAME[:TAG]",
-        help="a package, a folder that holds packages, or a package in a registry",
+        help="a package, a folder that holds packages or will, or a package in a registry",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=options.port, default=8080, help="port to listen at, 0 for any free one (8080)")

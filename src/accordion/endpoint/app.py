@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  asyncio does so with its first thread: there may be no descriptor left by then
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 from accordion.endpoint.accel import Accel
 from accordion.endpoint.catalog import RESCAN_S, Catalog
 from accordion.endpoint.clients import Clients, Proxies
+from accordion.endpoint.descriptors import lacking
 from accordion.endpoint.express import Express
 from accordion.endpoint.fork import Fork
 from accordion.endpoint.gate import Gate, caller_of, permit
@@ -37,6 +39,7 @@ from accordion.endpoint.tokens import TokenFile
 from accordion.endpoint.tracing import Traced, exporting_tracer
 from accordion.endpoint.transfers import Transfers
 from accordion.endpoint.tuf import TufFiles
+from accordion.errors import StorageError
 from accordion.planning import DEFAULT_THROUGHPUT_BPS, Overhead
 
 __all__ = ["create_app"]
@@ -85,9 +88,9 @@ def create_app(
         accel_export: a folder made by `accordion export`, whose streams that nginx sends too.
 
     Raises:
-        UsageError: a directory is missing or holds no package, two names are equal, a file is missing or can't be one.
-        StorageError: the log can't be written, or the tokens can't be read.
-        FormatError: not one package can be served, or the tokens make no sense.
+        UsageError: a directory is missing, two names are equal, a file is missing or can't be one.
+        StorageError: the log can't be written, or the tokens or a directory can't be read.
+        FormatError: packages are named one by one and none can be served, or the tokens make no sense.
     """
     limits = limits or Limits()
     if log is not None:
@@ -157,6 +160,15 @@ def create_app(
             return problem(404, "unknown", "no TUF repository is served here")
         return await asyncio.to_thread(files.reply, request)
 
+    def failure(error: Exception) -> Response:
+        if isinstance(error, StorageError) or lacking(error):
+            LOG.warning("a request can't be answered just now: %s", error)
+            return transfers.unavailable()
+        return problem(500, "failure", "the endpoint failed; its log says why")
+
+    async def answer_failure(request: Request, error: Exception) -> Response:
+        return failure(error)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         if watch is not None:
@@ -177,10 +189,10 @@ def create_app(
             Route("/v2/{rest:path}", registry),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _refuse, 500: _fail},
+        exception_handlers={HTTPException: _refuse, StorageError: answer_failure, 500: answer_failure},
     )
     app.router.redirect_slashes = False
-    inside: ASGIApp = Gate(Fork(app, registry, _failure()), metrics, clients, token_file)
+    inside: ASGIApp = Gate(Fork(app, registry, failure), metrics, clients, token_file)
     if trace:
         inside = Traced(inside, exporting_tracer())
     lines = RequestLines() if log in ("text", "json") else None
@@ -204,11 +216,3 @@ async def _refuse(request: Request, error: Exception) -> Response:
     ):  # an end of a line, which no route takes
         return oci_error(404, "NAME_UNKNOWN", detail)
     return problem(error.status_code, kind, detail, headers=error.headers)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    return _failure()
-
-
-def _failure() -> Response:
-    return problem(500, "failure", "the endpoint failed; its log says why")

@@ -12,10 +12,11 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from accordion.artifact.names import is_name
+from accordion.endpoint.descriptors import lacking
 from accordion.endpoint.package import Package
 from accordion.endpoint.remote import REFRESH_S, RemotePackage, source_reference
 from accordion.endpoint.served import Served, Source
-from accordion.errors import AccordionError, FormatError, StorageError, TransferError, UsageError
+from accordion.errors import FormatError, StorageError, TransferError, UsageError
 
 __all__ = ["Catalog"]
 
@@ -31,13 +32,14 @@ class Catalog:
     """The packages in some directories, and in registries. Broken ones are listed in `problems` and leave the others alone.
 
     A directory that is a package has its own name; one that holds several gives each its path below the directory. Links to
-    directories are not followed. Packages that come later are found, and those that go are dropped. A text with `://` in it is a
-    repository in a registry, which is served under its own name. With `whole` false, packages are read only until one is found that
-    can be served: that is enough to say what is wrong.
+    directories are not followed. Packages that come later are found, the first one too, and those that go are dropped. A text with
+    `://` in it is a repository in a registry, which is served under its own name. With `whole` false, packages are read only until
+    one is found that can be served: that is enough to say what is wrong.
 
     Raises:
-        UsageError: a directory is missing or holds no package, a name is impossible, or two are equal.
-        FormatError: not one package can be served.
+        UsageError: a directory is missing, a name is impossible, or two are equal.
+        FormatError: packages are named one by one, and not one of them can be served.
+        StorageError: a directory can't be looked into.
         TransferError: nor is there one, and a registry can't be reached.
     """
 
@@ -56,12 +58,20 @@ class Catalog:
         self._packages: dict[str, Source] = {}
         self._misnamed: dict[str, str] = {}
         self._names: list[str] = []
+        self._blind = False  # whether there was no descriptor left to look into a folder with
         self._scan(first=True)
-        if not self._any_known():
+        paths = [package.path for package in self._packages.values() if isinstance(package, Package)]
+        folders = [directory for directory in self.directories if directory not in paths]  # in which packages may yet come
+        if not self._any_known() and not folders:
             name, problem = next(iter(self.problems().items()), ("", "there is no package"))
             kind = TransferError if any(package.unreachable for package in self._far) else FormatError
             raise kind(f"nothing can be served: {name}: {problem}")
         if whole:
+            for name, problem in self._misnamed.items():
+                LOG.warning("%s: %s", name, problem)
+            for folder in folders:
+                if not any(path.is_relative_to(folder) for path in paths):
+                    LOG.warning("%s holds no package yet (files oci-layout and index.json): waiting for its first", folder)
             self._load_all()
 
     def names(self) -> list[str]:
@@ -79,7 +89,7 @@ class Catalog:
         return None if package is None else package.current()
 
     async def snapshot(self, name: str) -> Served | None:
-        """The package of this name as it is now, or None."""
+        """The package of this name as it is now, or None. StorageError where there is no descriptor left to look with."""
         if (current := self.current(name)) is not None:
             return current
         return await asyncio.to_thread(self._find, name)
@@ -115,6 +125,8 @@ class Catalog:
             self.refresh()
             if (package := self._packages.get(name)) is not None and package is not before:
                 found = package.snapshot()
+            if package is None and self._blind:
+                raise StorageError("whether there is such a package can't be said: a folder can't be looked into")
         return found
 
     def _load_all(self) -> None:
@@ -126,11 +138,13 @@ class Catalog:
         if first and len(packages) < len(self._far):
             raise UsageError("two packages in registries have the same name")
         misnamed: dict[str, str] = {}
+        blind = False
         for directory in self.directories:
             failures: list[OSError] = []
             found = list(_packages_in(directory, failures.append))
             if first and not found:
-                raise _no_package(directory, failures)
+                _check_folder(directory, failures)
+            blind |= any(map(lacking, failures))
             for error in failures:
                 found += self._kept(directory, error, misnamed)
             for name, path in found:
@@ -150,7 +164,7 @@ class Catalog:
                         where = known.path if isinstance(known, Package) else "one in a registry"
                         raise UsageError(f"two packages have the name {name!r}: {where} and {path}")
                     misnamed[name] = "two packages have this name; the first is served"
-        self._packages, self._misnamed = packages, misnamed
+        self._packages, self._misnamed, self._blind = packages, misnamed, blind
         self._scanned = time.monotonic()
 
     def _kept(self, directory: Path, error: OSError, problems: dict[str, str]) -> list[tuple[str, Path]]:
@@ -173,12 +187,15 @@ class Catalog:
         return found
 
 
-def _no_package(directory: Path, failures: list[OSError]) -> AccordionError:
-    if failures:
-        return StorageError(f"can't look into {failures[0].filename}: {failures[0].strerror}")
+def _check_folder(directory: Path, failures: list[OSError]) -> None:
+    """That packages may yet come where none is found: UsageError or StorageError if not."""
+    for error in failures:
+        if Path(error.filename) == directory:
+            raise StorageError(f"can't look into {directory}: {error.strerror}") from error
     if not directory.is_dir():
-        return UsageError(f"there is no directory {directory}")
-    return UsageError(f"{directory} holds no package (a package has the files oci-layout and index.json)")
+        raise UsageError(f"there is no directory {directory}")
+    if (directory / "index.json").is_file():
+        raise UsageError(f"{directory} holds no package: beside its index.json, a package has the file oci-layout")
 
 
 def _mode(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +22,7 @@ class Fork:
     have it.
     """
 
-    def __init__(self, app: ASGIApp, registry: Registry, failure: Response) -> None:
+    def __init__(self, app: ASGIApp, registry: Registry, failure: Callable[[Exception], Response]) -> None:
         self._app, self._registry, self._failure = app, registry, failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,7 +31,7 @@ class Fork:
             return
         try:
             await self._registry.answer(path[len(PREFIX) :], scope, receive, send)
-        except Exception:
+        except Exception as error:
             if not scope.get("accordion", {}).get("started"):
-                await self._failure(scope, receive, send)
+                await self._failure(error)(scope, receive, send)
             raise

@@ -244,6 +244,7 @@ _GUARDED: Mapping[str, Any] = {
     "401": _problem("A token is needed, or this one is not valid."),
     "403": _problem("This token does not have the right."),
     "429": _problem("Too many requests or transfers of one client; Retry-After says when to come back."),
+    "503": _problem("It can't be read just now: the disk fails, or no descriptor is left; Retry-After says when to come back."),
 }
 _OCTETS = "application/octet-stream"
 _PARTIAL = _body("The range asked for; several ranges as multipart/byteranges.", _OCTETS, None)
@@ -253,7 +254,7 @@ _CONTENT: Mapping[str, Any] = {
     "206": {**_PARTIAL, "content": {**_PARTIAL["content"], **_MULTIPART}},
     "304": {"description": "What If-None-Match names."},
     "416": {"description": "No byte lies in the ranges asked for."},
-    "503": _problem("As many transfers are under way as the endpoint carries; Retry-After says when to come back."),
+    "503": _problem("All places for transfers are taken, or it can't be read; Retry-After says when to come back."),
 }
 _RANGE = [
     {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
@@ -271,7 +272,7 @@ def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(identifier: str, summary: str, responses: Mapping[str, Any], parameters: list[Any] | None = None) -> dict[str, Any]:
     """GET, and HEAD with the same headers."""
-    responses = {**responses, **_GUARDED}
+    responses = {**_GUARDED, **responses}
     head = {status: {"description": answer["description"]} for status, answer in responses.items() if status not in ("206", "416")}
     path: dict[str, Any] = {
         "get": {"operationId": identifier, "summary": summary, "responses": dict(responses)},

@@ -20,6 +20,7 @@ from accordion.artifact.layout import Layout, signature_tag
 from accordion.artifact.manifest import ARTIFACT_TYPE, MANIFEST_LIMIT, MANIFEST_MEDIA_TYPE, Descriptor, Manifest
 from accordion.artifact.strict_json import parse_object
 from accordion.endpoint.content import Content
+from accordion.endpoint.descriptors import lacking
 from accordion.endpoint.plan_writer import PlanWriter
 from accordion.endpoint.served import Body
 from accordion.errors import AccordionError, ContentError, FormatError, StorageError
@@ -119,13 +120,16 @@ class Snapshot:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def document(self, reference: str) -> Document | None:
-        """The manifest with this tag or digest; by digest also one that no tag names any more."""
+        """The manifest with this tag or digest; by digest also one that no tag names any more. StorageError from the disk."""
         if not is_digest(reference):
             return self.tags.get(reference)
         return self._by_digest.get(reference) or self._find_unnamed(reference)[0]
 
     def version(self, digest: str) -> Version | None:
-        """The model version with this digest; also one that no tag names any more, so that its transfers can go on."""
+        """The model version with this digest; also one that no tag names any more, so that its transfers can go on.
+
+        StorageError from the disk.
+        """
         if digest in self._by_digest:
             return self.versions.get(digest)
         return self._find_unnamed(digest)[1]
@@ -212,8 +216,8 @@ class Snapshot:
             if found is None:
                 try:
                     found = self._read_unnamed(digest)
-                except (StorageError, OSError):
-                    return None, None  # a disk that fails may do so only now: nothing to remember
+                except OSError as error:  # a disk that fails may do so only now: nothing to remember
+                    raise StorageError(f"can't read the manifest {digest}: {error.strerror or error}") from error
                 if len(self._unnamed) >= _MOST_UNNAMED:
                     self._unnamed.pop(next(iter(self._unnamed)))
                 self._unnamed[digest] = found
@@ -292,8 +296,11 @@ class Package:
         return self._snapshot if self._stamp is not None and not self._is_stale(self._look()) else None
 
     def known(self) -> Snapshot | None:
-        """The snapshot: all of it is on this machine."""
-        return self.snapshot()
+        """The snapshot: all of it is on this machine. None also where it can't be read just now."""
+        try:
+            return self.snapshot()
+        except StorageError:
+            return None
 
     def doubt(self) -> None:
         """Something that the snapshot promised is not there: the next look reads everything, unless that was done just now."""
@@ -303,7 +310,8 @@ class Package:
     def snapshot(self) -> Snapshot | None:
         """The snapshot, read again if the index has changed. None if nothing of the package can be served.
 
-        An index that has become unreadable leaves what was served before.
+        An index that has become unreadable leaves what was served before. StorageError where nothing was, and there is no
+        descriptor left to read it with.
         """
         with self._lock:
             stamp = self._look()
@@ -340,9 +348,14 @@ class Package:
                 try:
                     made.add(tag, before.kept(descriptor) or _read_document(layout, tag, descriptor), before.versions)
                 except (AccordionError, OSError) as error:
+                    if lacking(error):
+                        raise  # this says nothing of the version: what is served stays
                     made.problems.append(self._told(f"{tag}: {error}", root))
         except (AccordionError, OSError) as error:
             self._refuse(self._told(str(error), root))
+            if lacking(error) and self._snapshot is None:
+                self._stamp = None  # whoever asks next tries again
+                raise StorageError(str(self._problem)) from error
             return
         if made.versions:
             self._problem, self._snapshot = None, made

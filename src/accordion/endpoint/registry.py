@@ -66,10 +66,16 @@ class Registry:
         """Answers for the path /v2/`rest`."""
         target = parse_target(rest)
         scope.get("accordion", {})["route"] = target.kind
-        reply = await self._reply(target, scope, receive)
+        try:
+            reply = await self._reply(target, scope, receive)
+        except StorageError as error:
+            LOG.warning("%s: %s", target.name, error)
+            self.catalog.doubt(target.name)
+            reply = self.transfers.unavailable()
         await reply(scope, receive, _without_body(send) if scope["method"] == "HEAD" else send)
 
     async def _reply(self, target: Target, scope: Scope, receive: Receive) -> ASGIApp:
+        """StorageError where something is there, or may be, and can't be read just now."""
         method = scope["method"]
         allowed = ("POST",) if target.kind == "plan" else _READ
         if target.kind == "unknown" and method in _READ:
@@ -112,13 +118,7 @@ class Registry:
             return await self._stream(target, snapshot, scope)
         if target.kind == "referrers":
             return await self._referrers(target.reference, snapshot, HttpRequest(scope))
-        try:
-            content = snapshot.blob(target.reference)
-        except StorageError as error:
-            LOG.warning("%s: %s", target.name, error)
-            self.catalog.doubt(target.name)
-            return self.transfers.unavailable()
-        if content is None:
+        if (content := snapshot.blob(target.reference)) is None:
             return oci_error(404, "BLOB_UNKNOWN", "this package has no such blob")
         caching = _caching(scope, target)
         headers = {"Docker-Content-Digest": target.reference, "Cache-Control": caching, **_VERSION}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
@@ -14,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from accordion.endpoint.ranges import MOST_RANGES, Unsatisfiable, parse_range
 from accordion.endpoint.served import Body
+from accordion.errors import StorageError
 
 __all__ = ["IMMUTABLE", "PRIVATE", "BytesReply", "ContentReply", "json_reply", "matches", "oci_error", "prefers", "problem"]
 
@@ -66,7 +69,8 @@ class ContentReply:
     """Sends content, whole or in part, as `Range`, `If-Range` and `If-None-Match` ask. Can be called any number of times.
 
     A whole file is handed to the server by its path where the server can take it, so that its bytes never come into Python.
-    `whole`, where it is known, are the bytes of the content: then they are sent at once, whatever part of them.
+    `whole`, where it is known, are the bytes of the content: then they are sent at once, whatever part of them. StorageError and
+    TransferError where the bytes can't be had: mostly after the head was sent, but before any of them.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class ContentReply:
         elif self.whole is not None:
             await _end(send, self.whole[start : end + 1])
         elif end + 1 - start == size and self.content.file is not None and "http.response.pathsend" in scope.get("extensions", {}):
+            _try_to_open(self.content.file)
             await send({"type": "http.response.pathsend", "path": str(self.content.file)})
         else:
             await self._send_blocks([(b"", start, end)], b"", receive, send)
@@ -155,6 +160,14 @@ class ContentReply:
             await _end(send, tail)
         finally:
             gone.cancel()
+
+
+def _try_to_open(path: Path) -> None:
+    """StorageError if a file can't be opened: the server would answer 404 for it, as if there were none."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise StorageError(f"can't read a blob: {error.strerror or error}") from error
 
 
 async def _gone(receive: Receive) -> None:

@@ -40,11 +40,11 @@ class Served(Protocol):
     ]  # among which versions a plan may choose, by whether the request prefers: worked out once
 
     def document(self, reference: str) -> Document | None:
-        """The manifest with this tag or digest."""
+        """The manifest with this tag or digest. StorageError if that can't be said just now."""
         ...
 
     def version(self, digest: str) -> Version | None:
-        """The model version with this digest."""
+        """The model version with this digest. StorageError if that can't be said just now."""
         ...
 
     def model_tags(self) -> list[str]:
@@ -87,5 +87,5 @@ class Source(Protocol):
         ...
 
     def snapshot(self) -> Served | None:
-        """It as it is now; None if nothing of it can be served."""
+        """It as it is now; None if nothing of it can be served. StorageError if that can't be said just now."""
         ...

@@ -27,6 +27,7 @@ from accordion.endpoint.accel import Accel
 from accordion.endpoint.app import create_app
 from accordion.endpoint.catalog import Catalog
 from accordion.endpoint.clients import Proxies
+from accordion.endpoint.descriptors import CONNECTIONS, needed, places, raise_limit
 from accordion.endpoint.limits import Limits
 from accordion.endpoint.logs import Form, server_config
 from accordion.endpoint.request_log import check as check_log
@@ -56,8 +57,8 @@ class Front:
     """Bytes of a request's line and headers (at most 100 of them); more is answered 431."""
     header_s: float = 15.0
     """Seconds for these to arrive, and for an idle connection to say something again."""
-    connections: int = 2048
-    """Connections at once; who comes beyond waits in the kernel's queue."""
+    connections: int = CONNECTIONS
+    """Connections at once; who comes beyond waits in the kernel's queue. Fewer where there are no descriptors for so many."""
     certificate: Path | None = None
     key: Path | None = None
     """PEM files; with them, TLS 1.2 or newer and nothing else."""
@@ -101,14 +102,14 @@ def serve(
         on_ready: called with the endpoint's URL when it answers; left out, the URL is printed to standard error.
         grace_s: seconds that transfers under way may take to end.
         capacity_bps: as in `create_app`, for all workers together.
-        front: what the server itself bounds; `connections` are all workers' together.
+        front: what the server itself bounds; `connections` are all workers' together, fewer where descriptors are.
         limits: as in `create_app`; `transfers` are all workers' together, what is for each client each worker counts for itself.
         log: the form of the log on standard error; "none": only what goes wrong, as text.
         how: as in `create_app`.
 
     Raises:
         UsageError: a directory, host, port, file or limit makes no sense.
-        FormatError: not one package can be served, or the tokens make no sense.
+        FormatError: packages are named one by one and none can be served, or the tokens make no sense.
         AccordionError: the port can't be had.
     """
     if not 0 <= port <= 65535:
@@ -128,6 +129,7 @@ def serve(
         exporting_tracer()
     sound = partial(_check_files, directories, front, how)
     sound()
+    connections, bounded = _connections(directories, max(1, front.connections // workers))
     with _reserve(host, port) as reserved:
         address, port = reserved.getsockname()[:2]
         scheme = "http" if front.certificate is None else "https"
@@ -143,7 +145,7 @@ def serve(
             websockets=False,
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=round(front.header_s * 1000), max_buffer_size=front.header_bytes),
-            backpressure=max(1, front.connections // workers),
+            backpressure=connections,
             ssl_cert=front.certificate,
             ssl_key=front.key,
             ssl_protocol_min=SSLProtocols.tls12,
@@ -154,7 +156,7 @@ def serve(
         announcer = threading.Thread(target=_announce, args=((address, port), url, on_ready or _print, stopping), daemon=True)
         announcer.start()
         try:
-            server.serve(target_loader=partial(_load, [str(path) for path in directories], how), wrap_loader=False)
+            server.serve(target_loader=partial(_load, [str(path) for path in directories], how, bounded), wrap_loader=False)
         except SystemExit as error:
             if error.code:
                 raise AccordionError("the endpoint stopped because a worker failed; its log says why") from error
@@ -193,10 +195,29 @@ class _Server(Granian):  # type: ignore[misc, valid-type]  # which of granian's 
             super().signal_handler_reload(*told, **named)
 
 
-def _load(directories: list[str], how: dict[str, Any]) -> ASGIApp:
+def _connections(directories: Sequence[Path | str], wanted: int) -> tuple[int, str | None]:
+    """For how many connections a worker has descriptors, at most `wanted`; and what to say where they are fewer.
+
+    The limit of this process is raised as far as it may be; workers inherit it. UsageError where not one connection has room.
+    """
+    far = any("://" in str(directory) for directory in directories)
+    found = raise_limit()
+    room = places(found, far=far)
+    if room < 1:
+        raise UsageError(f"an endpoint needs {needed(1, far=far)} open files, and a process may have {found} here: see ulimit -n")
+    if room >= wanted:
+        return wanted, None
+    more = f"for {wanted}, raise the hard limit to {needed(wanted, far=far)} (ulimit -n)"
+    return room, f"at most {room} connections at once: this process may have {found} files open; {more}"
+
+
+def _load(directories: list[str], how: dict[str, Any], bounded: str | None) -> ASGIApp:
     """Makes the application, in the worker's process."""
     _end_with_parent()
-    return create_app(directories, **how)
+    app = create_app(directories, **how)
+    if bounded is not None:
+        LOG.warning("%s", bounded)
+    return app
 
 
 def _end_with_parent() -> None:

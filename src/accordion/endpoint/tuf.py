@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from accordion.artifact.bounded import read_file
+from accordion.endpoint.descriptors import lacking
 from accordion.endpoint.replies import IMMUTABLE, problem
 from accordion.endpoint.tuf_export import repository_folder
 from accordion.errors import StorageError, UsageError
@@ -26,13 +27,15 @@ class TufFiles:
         self.folder = repository_folder(folder)
 
     def reply(self, request: Request) -> Response:
-        """The file that is asked for, or a problem."""
+        """The file that is asked for, or a problem. StorageError where there is no descriptor left to read it with."""
         name = str(request.path_params["name"])
         if is_metadata(name):
             try:
                 data = read_file(self.folder / name, METADATA_LIMIT)
-            except (UsageError, StorageError):
-                pass  # not there, as far as anybody else is concerned
+            except (UsageError, StorageError) as error:
+                if lacking(error):
+                    raise
+                # else it is not there, as far as anybody else is concerned
             else:
                 caching = "no-cache" if name == TIMESTAMP else IMMUTABLE
                 return Response(data, 200, {"Cache-Control": caching}, "application/json")
